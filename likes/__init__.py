@@ -1,0 +1,1 @@
+"""Counting likes: taken in Redis, drained to PostgreSQL, shown live. docs/architecture.md has the picture."""

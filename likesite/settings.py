@@ -1,0 +1,197 @@
+"""Every setting, read from the environment and checked at start; knows addresses and limits, no behaviour."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import environ
+from django.core.exceptions import ImproperlyConfigured
+
+from likesite import embedded
+
+env = environ.Env()
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+
+def number(name: str, default: float, *, low: float, high: float) -> float:
+    """Return the number in the variable `name`; raise ImproperlyConfigured, by name, outside `low` to `high`."""
+    try:
+        value: float = env.float(name, default)
+    except ValueError as error:
+        raise ImproperlyConfigured(f"{name} must be a number: {error}") from error
+    if not low <= value <= high:
+        raise ImproperlyConfigured(f"{name} must be between {low:g} and {high:g}, not {value:g}")
+    return value
+
+
+def whole(name: str, default: int, *, low: int, high: int) -> int:
+    """Return the whole number in the variable `name`; raise ImproperlyConfigured, by name, where it is none."""
+    value = number(name, default, low=low, high=high)
+    if value != int(value):
+        raise ImproperlyConfigured(f"{name} must be a whole number, not {value:g}")
+    return int(value)
+
+
+def redis_arguments(url: str) -> dict[str, Any]:
+    """Return what `redis.Redis(**…)` takes for `url`: django-eventstream takes arguments, not a URL."""
+    parts = urlsplit(url)
+    arguments: dict[str, Any] = {"username": parts.username, "db": int(parse_qs(parts.query).get("db", ["0"])[0])}
+    if parts.password:
+        arguments["password"] = unquote(parts.password)
+    if parts.scheme == "unix":
+        return arguments | {"unix_socket_path": parts.path}
+    if parts.scheme not in ("redis", "rediss") or not parts.hostname:
+        raise ImproperlyConfigured("REDIS_URL must be redis://HOST:PORT, rediss://HOST:PORT or unix://PATH")
+    if parts.path.strip("/"):
+        arguments["db"] = int(parts.path.strip("/"))
+    return arguments | {"host": parts.hostname, "port": parts.port or 6379, "ssl": parts.scheme == "rediss"}
+
+
+# --- The servers. Unset means the embedded ones of LIKES_DATA_DIR.
+LIKES_DATA_DIR = Path(env.str("LIKES_DATA_DIR", str(BASE_DIR / ".data"))).resolve()
+_embedded = embedded.urls(LIKES_DATA_DIR)
+REDIS_URL: str = env.str("REDIS_URL", "") or _embedded["REDIS_URL"]
+CELERY_BROKER_URL: str = env.str("CELERY_BROKER_URL", "") or _embedded["CELERY_BROKER_URL"]
+_database_url = env.str("DATABASE_URL", "") or _embedded["DATABASE_URL"]
+DATABASES = {"default": env.db_url_config(_database_url)}
+if DATABASES["default"].get("ENGINE") != "django.db.backends.postgresql":
+    raise ImproperlyConfigured("DATABASE_URL must be a postgres:// address: the ledger is PostgreSQL's")
+DATABASES["default"].setdefault("OPTIONS", {}).update(
+    connect_timeout=2,  # seconds
+    keepalives_idle=5,  # seconds; with the two below, a host that vanished is noticed within 11 s
+    keepalives_interval=2,
+    keepalives_count=3,
+    # Milliseconds. The transaction of a flush sets tighter limits of its own.
+    options="-c statement_timeout=15000 -c lock_timeout=5000 -c idle_in_transaction_session_timeout=30000",
+)
+DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# --- Counting (docs/architecture.md).
+LIKES_PREFIX: str = env.str("LIKES_PREFIX", "likes")
+if not LIKES_PREFIX.isascii() or not LIKES_PREFIX.replace("-", "").replace("_", "").isalnum():
+    raise ImproperlyConfigured("LIKES_PREFIX must be letters, digits, - and _ only: it becomes part of a key's hash tag")
+LIKES_SHARDS = whole("LIKES_SHARDS", 8, low=1, high=100)
+LIKES_FLUSH_SECONDS = number("LIKES_FLUSH_SECONDS", 1.0, low=0.1, high=3600)
+LIKES_ADOPT_SECONDS = number("LIKES_ADOPT_SECONDS", 3.0, low=0, high=3600)
+LIKES_BATCH_POSTS = whole("LIKES_BATCH_POSTS", 5_000, low=1, high=50_000)
+LIKES_IDEMPOTENCY_SECONDS = whole("LIKES_IDEMPOTENCY_SECONDS", 3_600, low=1, high=31_536_000)
+LIKES_STALE_SECONDS = number("LIKES_STALE_SECONDS", 30.0, low=1, high=86_400)
+LIKES_BARRIER: str = env.str("LIKES_BARRIER", "on")
+if LIKES_BARRIER not in ("on", "off"):
+    raise ImproperlyConfigured(f"LIKES_BARRIER must be on or off, not {LIKES_BARRIER!r}")
+LIKES_DEMO: bool = env.bool("LIKES_DEMO", False)
+LIKES_API_TOKENS: list[str] = env.list("LIKES_API_TOKENS", default=[])
+
+# --- Django.
+DEBUG: bool = env.bool("DEBUG", False)
+SECRET_KEY: str = env.str("SECRET_KEY", "") or embedded.secret(LIKES_DATA_DIR, "secret_key") or ""
+if not SECRET_KEY:
+    raise ImproperlyConfigured("SECRET_KEY is unset, and no start has kept one in LIKES_DATA_DIR: set SECRET_KEY")
+ALLOWED_HOSTS: list[str] = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
+CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", default=[])
+CSRF_COOKIE_SECURE = SESSION_COOKIE_SECURE = env.bool("COOKIES_SECURE", False)
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if env.bool("BEHIND_TLS_PROXY", False) else None
+ROOT_URLCONF = "likesite.urls"
+ASGI_APPLICATION = "likesite.asgi.application"
+WSGI_APPLICATION = None
+APPEND_SLASH = False
+USE_TZ = True
+TIME_ZONE = "UTC"
+LANGUAGE_CODE = "en-us"
+DATA_UPLOAD_MAX_MEMORY_SIZE = 64 * 1024  # bytes; a larger body is answered 413
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "whitenoise.runserver_nostatic",
+    "django.contrib.staticfiles",
+    "corsheaders",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "likesite",
+    "likes",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "corsheaders.middleware.CorsMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
+]
+STATIC_URL = "/static/"
+STATIC_ROOT = BASE_DIR / "staticfiles"
+WHITENOISE_USE_FINDERS = True  # a clone serves its assets without collectstatic
+
+# --- REST.
+REST_FRAMEWORK: dict[str, Any] = {
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+}
+SPECTACULAR_SETTINGS: dict[str, Any] = {
+    "TITLE": "likesite",
+    "DESCRIPTION": "Likes at very high rates, every one counted exactly once.",
+    "VERSION": "1",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+}
+CORS_ALLOW_ALL_ORIGINS = LIKES_DEMO
+CORS_ALLOWED_ORIGINS: list[str] = env.list("CORS_ALLOWED_ORIGINS", default=[])
+CORS_EXPOSE_HEADERS = ["Idempotent-Replayed", "Retry-After"]
+CORS_ALLOW_HEADERS = ["accept", "authorization", "content-type", "idempotency-key", "last-event-id", "x-csrftoken"]
+
+# --- Live totals. No retries: a publish that was lost is made good by the next flush, a doubled one is not worth it.
+EVENTSTREAM_REDIS = redis_arguments(REDIS_URL) | {"socket_timeout": 1.0, "socket_connect_timeout": 0.5}  # seconds
+
+# --- Celery.
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1  # a task fetched ahead would wait behind one that drains for 30 s
+CELERY_TASK_TIME_LIMIT = 90  # seconds; ends what hangs on a frozen server, the next tick adopts its batch
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_TRANSPORT_OPTIONS = {"socket_timeout": 5.0, "socket_connect_timeout": 2.0}  # seconds
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_BEAT_SCHEDULE = {
+    "tick": {
+        "task": "likes.tick",
+        "schedule": LIKES_FLUSH_SECONDS,
+        "options": {"expires": 30},  # seconds; well above the clock skew of two machines
+    },
+    "retain": {"task": "likes.retain", "schedule": 3600.0, "options": {"expires": 600}},
+}
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["stderr"], "level": env.str("LOG_LEVEL", "INFO")},
+}
