@@ -120,25 +120,31 @@ class QuarantinedLikes(MovedLikes):
 
 
 class ShardEpoch(models.Model):
-    """One life of a shard's counters in Redis, with the running sums of what came out of it."""
+    """One life of a shard's counters in Redis, with the running sums of what came out of it.
+
+    The epoch drained last is the living one; the others are closed, and what they lack was lost with their Redis.
+    """
 
     shard = models.SmallIntegerField()
     epoch = models.UUIDField()
     accepted = models.BigIntegerField(help_text="likes Redis had accepted at the last drain")
-    likes = models.BigIntegerField(default=0, help_text="likes drained and applied")
-    posts = models.BigIntegerField(default=0, help_text="counters moved")
-    batches = models.BigIntegerField(default=0)
-    milliseconds = models.FloatField(default=0, help_text="spent applying")
-    first_at = models.DateTimeField(db_default=Now())
-    last_at = models.DateTimeField(db_default=Now())
-    closed_at = models.DateTimeField(null=True, help_text="when another epoch was seen in its place")
-    shortfall = models.BigIntegerField(null=True, help_text="accepted likes that never arrived, at least")
+    likes = models.BigIntegerField(help_text="likes drained and applied")
+    posts = models.BigIntegerField(help_text="counters moved")
+    batches = models.BigIntegerField()
+    milliseconds = models.FloatField(help_text="spent applying")
+    last_at = models.DateTimeField(help_text="of the last drain, by the clock of Redis")
+    noted_at = models.DateTimeField(null=True, help_text="when an operator took note of what a closed epoch lost")
 
     class Meta:
         constraints = [models.UniqueConstraint("shard", "epoch", name="one_row_per_epoch")]
 
     def __str__(self) -> str:
         return f"shard {self.shard}: {self.epoch}"
+
+    @property
+    def shortfall(self) -> int:
+        """Accepted likes that never arrived, at least: likes after the last drain are known to nobody."""
+        return self.accepted - self.likes
 
 
 class ShardState(models.Model):

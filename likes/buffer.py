@@ -1,0 +1,382 @@
+"""The only door to counting Redis: its keys, its scripts, what they promise. Knows no model and no SQL."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal, cast
+from zlib import crc32
+
+import redis
+from django.conf import settings
+from redis.exceptions import ResponseError
+
+from likes.wire import Call, Script, Unavailable, connect, new_id, send
+
+__all__ = ["Batch", "Buffer", "Counted", "Like", "Total", "Unavailable", "buffer", "flusher"]
+
+BASE_SECONDS = 24 * 3600  # how long a post nobody likes stays warm
+BARRIER_MILLISECONDS = 1500  # an everysec AOF is synced within one second, on a slow disk two
+FLUSHER_TIMEOUT = 5.0  # seconds; a drain of LIKES_BATCH_POSTS counters, and the barrier behind it
+
+LIKE, TOTALS, DRAIN, ACK, SETTLE, FAIL, LOOK = (
+    Script.load(name) for name in ("like", "totals", "drain", "ack", "settle", "fail", "look")
+)
+COLD, COUNTED, REPLAYED = 0, 1, 2
+
+
+@dataclass(frozen=True, slots=True)
+class Like:
+    """`count` likes of a post, under an Idempotency-Key or none."""
+
+    post: int
+    count: int = 1
+    key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Total:
+    """A live total of one moment: what PostgreSQL holds, what is on its way there, and when (`version` grows)."""
+
+    persisted: int
+    pending: int
+    version: int
+
+    @property
+    def likes(self) -> int:
+        return self.persisted + self.pending
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """A like that was taken, now or, when `replayed`, before under the same key."""
+
+    total: Total
+    replayed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What one look at posts of a shard saw; `missing` are cold, `inflight` is per post."""
+
+    gen: str
+    batch: str
+    totals: dict[int, Total]
+    missing: dict[int, int]  # cold post → its likes in flight
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Likes drained together. Times are of Redis' clock; `durable` says that the drain survives a power cut."""
+
+    shard: int
+    id: str
+    kind: str
+    epoch: str
+    accepted: int
+    drained_at: datetime
+    since: datetime
+    failures: int
+    likes: dict[int, int]
+    gen: str
+    adopted: bool
+    durable: bool
+    left: int = field(default=0)  # counters still in `dirty`
+
+
+@dataclass(frozen=True, slots=True)
+class ShardLook:
+    """A shard at one moment, for the audit."""
+
+    gen: str
+    batch: str
+    epoch: str
+    accepted: int
+    inflight: int
+    pending: int
+
+
+@dataclass(frozen=True, slots=True)
+class Acked:
+    """What became of an ack: `acked`, `adjusted` (a total changed meanwhile) or `late` (somebody else did it)."""
+
+    status: Literal["acked", "adjusted", "late"]
+    version: int
+    pending: dict[int, int]
+
+
+def moment(microseconds: str) -> datetime:
+    """Return Redis' TIME in microseconds as a datetime, exactly."""
+    seconds, rest = divmod(int(microseconds), 1_000_000)
+    return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest)
+
+
+class Buffer:
+    """Counters of one deployment in one Redis: every key and every script of them."""
+
+    def __init__(self, client: redis.Redis, prefix: str, shards: int) -> None:
+        self.client, self.prefix, self.shards = client, prefix, shards
+
+    # --- Keys.
+
+    def shard(self, post: int) -> int:
+        """Return the shard of a post: fixed for the life of a deployment."""
+        return crc32(str(post).encode()) % self.shards
+
+    def key(self, shard: int, name: str) -> str:
+        """Return a key of a shard; the braces put all of a shard into one slot of a cluster."""
+        return f"{{{self.prefix}:{shard:02d}}}:{name}"
+
+    def keys(self, shard: int, *names: str) -> list[str]:
+        return [self.key(shard, name) for name in names]
+
+    def by_shard(self, posts: Iterable[int]) -> dict[int, list[int]]:
+        """Group posts by their shard."""
+        groups: defaultdict[int, list[int]] = defaultdict(list)
+        for post in posts:
+            groups[self.shard(post)].append(post)
+        return dict(groups)
+
+    # --- Counting.
+
+    def like(self, likes: Sequence[Like]) -> list[Counted | None]:
+        """Count likes, each whole or not at all, and return them in order; None for a cold post, not counted.
+
+        One round trip, one script for each shard. Raises Unavailable.
+        """
+        groups: defaultdict[int, list[int]] = defaultdict(list)
+        for index, like in enumerate(likes):
+            groups[self.shard(like.post)].append(index)
+        replies = send(
+            self.client, [self._like_call(shard, [likes[i] for i in group]) for shard, group in groups.items()]
+        )
+        counted: list[Counted | None] = [None] * len(likes)
+        for group, (_, answers) in zip(groups.values(), replies, strict=True):
+            for index, answer in zip(group, answers, strict=True):
+                counted[index] = _counted(answer)
+        return counted
+
+    def like_under_key(self, key: str, calls: Mapping[int, tuple[Sequence[Like], str]]) -> dict[int, str | None]:
+        """Count, for each shard, its likes under one key of the whole call and keep the answer given beside them.
+
+        Returns the answer kept for each shard, now or before; None where a post was cold and nothing was written.
+        Raises Unavailable.
+        """
+        replies = send(self.client, [self._like_call(s, likes, key, keep) for s, (likes, keep) in calls.items()])
+        answers: dict[int, str | None] = {}
+        for (shard, (_, keep)), (kept, entries) in zip(calls.items(), replies, strict=True):
+            cold = any(entry[0] == COLD for entry in entries)
+            answers[shard] = kept or (None if cold else keep)
+        return answers
+
+    def kept_answers(self, key: str) -> dict[int, str]:
+        """Return what each shard keeps under the key of a whole call. Raises Unavailable."""
+        commands = [("GET", self.key(shard, f"idem:bulk:{key}")) for shard in range(self.shards)]
+        replies = send(self.client, [], *commands)
+        _raise_refusals(replies)
+        return {shard: reply for shard, reply in enumerate(replies) if reply is not None}
+
+    def _like_call(self, shard: int, likes: Sequence[Like], call_key: str = "", keep: str = "") -> Call:
+        keys = self.keys(shard, "dirty", "inflight", "accepted", "version", "since", "epoch", f"idem:bulk:{call_key}")
+        args: list[str | int] = [settings.LIKES_IDEMPOTENCY_SECONDS, new_id(), keep]
+        for like in likes:
+            keys += self.keys(shard, f"pending:{like.post}", f"base:{like.post}", f"idem:{like.post}:{like.key or ''}")
+            args += [like.post, like.count, "0" if like.key is None else "1"]
+        return Call(LIKE, keys, args)
+
+    # --- Totals, warm and cold.
+
+    def look(self, posts: Mapping[int, Sequence[int]], found: Mapping[int, tuple[Look, Mapping[int, int]]]) -> dict[int, Look]:
+        """Read live totals of posts, grouped by shard, in one round trip. Raises Unavailable.
+
+        `found` holds, for a shard, the look after which PostgreSQL was asked and the bases it gave; they are stored
+        if nothing moved since.
+        """
+        replies = send(self.client, [self._totals_call(shard, group, *found.get(shard, ())) for shard, group in posts.items()])
+        return {
+            shard: _look(group, *reply) for (shard, group), reply in zip(posts.items(), replies, strict=True)
+        }
+
+    def _totals_call(
+        self, shard: int, posts: Sequence[int], seen: Look | None = None, bases: Mapping[int, int] | None = None
+    ) -> Call:
+        keys = self.keys(shard, "gen", "batch", "inflight", "version")
+        args: list[str | int] = [BASE_SECONDS, seen.gen if seen else "", seen.batch if seen else ""]
+        for post in posts:
+            keys += self.keys(shard, f"base:{post}", f"pending:{post}")
+            args += [post, (bases or {}).get(post, "")]
+        return Call(TOTALS, keys, args)
+
+    # --- Moving a batch.
+
+    def drain(self, shard: int) -> Batch | Literal["busy", "idle"]:
+        """Move counters of a shard into its batch in flight, or adopt one that was left. Raises Unavailable."""
+        posts = cast("list[str]", self._plain("SRANDMEMBER", self.key(shard, "dirty"), settings.LIKES_BATCH_POSTS))
+        names = ("dirty", "inflight", "batch", "since", "gen", "accepted", "epoch", "never")
+        keys = self.keys(shard, *names, *(f"pending:{post}" for post in posts))
+        adopt = int(settings.LIKES_ADOPT_SECONDS * 1_000_000)
+        [reply], durable = self._durably([Call(DRAIN, keys, [new_id(), adopt, *posts])])
+        if reply[0] in ("busy", "idle"):
+            return cast('Literal["busy", "idle"]', reply[0])
+        return _batch(shard, durable, *reply)
+
+    def ack(self, batch: Batch, totals: Mapping[int, int]) -> Acked:
+        """Let a batch go that PostgreSQL holds; `totals` are the persisted ones of its posts, gone ones left out.
+
+        Raises Unavailable; the batch is then adopted by a later tick.
+        """
+        keys = self.keys(batch.shard, "batch", "inflight", "gen", "version")
+        args: list[str | int] = [batch.id, batch.gen, BASE_SECONDS]
+        for post in batch.likes:
+            keys += self.keys(batch.shard, f"base:{post}", f"pending:{post}")
+            args.append(totals.get(post, ""))
+        [[status, version, pending]] = send(self.client, [Call(ACK, keys, args)])
+        return Acked(status, int(version), dict(zip(batch.likes, map(int, pending), strict=True)))
+
+    def fail(self, batch: Batch) -> int:
+        """Count a data error against a batch and return how many it has had. Raises Unavailable."""
+        keys = self.keys(batch.shard, "batch", "never")
+        return int(send(self.client, [Call(FAIL, keys, [batch.id])])[0])
+
+    def settle(self, posts: Iterable[int]) -> bool:
+        """Forget what Redis knew of these totals; return whether that survives a power cut. Raises Unavailable."""
+        durable = True
+        for shard, group in self.by_shard(posts).items():
+            keys = self.keys(shard, "gen", "version", *(f"base:{post}" for post in group))
+            _, kept = self._durably([Call(SETTLE, keys, [])])
+            durable = durable and kept
+        return durable
+
+    def _durably(self, calls: Sequence[Call]) -> tuple[list[Any], bool]:
+        """Send scripts and, behind them on the same connection, the question whether they are on disk."""
+        if settings.LIKES_BARRIER == "off":
+            return send(self.client, calls), True
+        *replies, synced = send(self.client, calls, ("WAITAOF", 1, 0, BARRIER_MILLISECONDS))
+        if isinstance(synced, ResponseError):  # before Redis 7.2, or without an AOF
+            return replies, self.syncs_always()
+        return replies, int(synced[0]) >= 1
+
+    # --- What operators ask.
+
+    def syncs_always(self) -> bool:
+        """Return whether a reply of Redis means that the write is on disk. Raises Unavailable."""
+        replies = send(self.client, [], ("CONFIG", "GET", "appendonly"), ("CONFIG", "GET", "appendfsync"))
+        return [_setting(reply) for reply in replies] == ["yes", "always"]
+
+    def waits_for_disk(self) -> bool:
+        """Return whether Redis can be asked to wait until a write is on disk. Raises Unavailable."""
+        [reply] = send(self.client, [], ("WAITAOF", 0, 0, 1))
+        [enabled] = send(self.client, [], ("INFO", "persistence"))
+        return not isinstance(reply, ResponseError) and enabled.get("aof_enabled") == 1
+
+    def evicts(self) -> str:
+        """Return Redis' maxmemory policy; anything but noeviction loses likes. Raises Unavailable."""
+        [memory] = send(self.client, [], ("INFO", "memory"))
+        return str(memory["maxmemory_policy"])
+
+    def work(self) -> list[int]:
+        """Return the shards that have likes to move. Raises Unavailable."""
+        commands = [("EXISTS", *self.keys(shard, "dirty", "batch")) for shard in range(self.shards)]
+        replies = send(self.client, [], *commands)
+        _raise_refusals(replies)
+        return [shard for shard, reply in enumerate(replies) if reply]
+
+    def status(self) -> list[dict[str, Any]]:
+        """Return for each shard: accepted, epoch, since and batch (`drained_at`, `failures`). Raises Unavailable.
+
+        Times are datetimes of Redis' clock, or None.
+        """
+        commands: list[Sequence[str]] = [("TIME",)]
+        for shard in range(self.shards):
+            commands += [("MGET", *self.keys(shard, "accepted", "epoch", "since")), ("HGETALL", self.key(shard, "batch"))]
+        now, *replies = send(self.client, [], *commands)
+        _raise_refusals([now, *replies])
+        return [_status(now, *pair) for pair in zip(replies[::2], replies[1::2], strict=True)]
+
+    def audit_look(self, shard: int) -> ShardLook | None:
+        """Return a shard as of one moment; None when posts became dirty while it was read. Raises Unavailable."""
+        posts = cast("set[str]", self._plain("SMEMBERS", self.key(shard, "dirty")))
+        names = ("gen", "batch", "inflight", "accepted", "epoch", "dirty")
+        keys = self.keys(shard, *names, *(f"pending:{post}" for post in posts))
+        [[gen, batch, accepted, epoch, dirty, inflight, pending]] = send(self.client, [Call(LOOK, keys, [])])
+        if dirty > len(posts):
+            return None
+        return ShardLook(gen, batch, epoch, int(accepted), sum(map(int, inflight)), sum(map(int, pending)))
+
+    def gen(self, shard: int) -> str:
+        """Return the shard's `gen`: unchanged, no batch moved and no total was adjusted. Raises Unavailable."""
+        return cast("str", self._plain("GET", self.key(shard, "gen")) or "")
+
+    def _plain(self, *command: str | int) -> Any:
+        replies = send(self.client, [], command)
+        _raise_refusals(replies)
+        return replies[0]
+
+
+def _counted(answer: Sequence[Any]) -> Counted | None:
+    status, base, inflight, pending, version = answer
+    if status == COLD:
+        return None
+    return Counted(Total(int(base), int(inflight) + int(pending), int(version)), status == REPLAYED)
+
+
+def _look(posts: Sequence[int], gen: str, batch: str, version: str, answers: Sequence[Sequence[Any]]) -> Look:
+    totals: dict[int, Total] = {}
+    missing: dict[int, int] = {}
+    for post, (base, inflight, pending) in zip(posts, answers, strict=True):
+        if base is None:
+            missing[post] = int(inflight)
+        else:
+            totals[post] = Total(int(base), int(inflight) + int(pending), int(version))
+    return Look(gen, batch, totals, missing)
+
+
+def _batch(
+    shard: int, durable: bool, status: str, about: Sequence[str], inflight: Sequence[str], gen: str, left: int
+) -> Batch:
+    told = dict(zip(about[::2], about[1::2], strict=True))
+    return Batch(
+        shard=shard,
+        id=told["id"],
+        kind=told["kind"],
+        epoch=told["epoch"],
+        accepted=int(told["accepted"]),
+        drained_at=moment(told["drained_at"]),
+        since=moment(told["since"]),
+        failures=int(told["failures"]),
+        likes={int(post): int(likes) for post, likes in zip(inflight[::2], inflight[1::2], strict=True)},
+        gen=gen,
+        adopted=status == "adopted",
+        durable=durable,
+        left=int(left),
+    )
+
+
+def _status(now: Sequence[int], counters: Sequence[str | None], batch: Mapping[str, str]) -> dict[str, Any]:
+    accepted, epoch, since = counters
+    oldest = [moment(value) for value in (since, batch.get("since")) if value]
+    return {
+        "now": moment(str(int(now[0]) * 1_000_000 + int(now[1]))),
+        "accepted": int(accepted or 0),
+        "epoch": epoch,
+        "since": min(oldest, default=None),
+        "drained_at": moment(batch["drained_at"]) if batch else None,
+        "failures": int(batch.get("failures", 0)),
+    }
+
+
+def _setting(reply: Any) -> str | None:
+    """Return the value in a reply to CONFIG GET, [name, value]; None where the server forbids asking."""
+    return None if isinstance(reply, ResponseError) or len(reply) < 2 else str(reply[1])
+
+
+def _raise_refusals(replies: Sequence[Any]) -> None:
+    for reply in replies:
+        if isinstance(reply, ResponseError):
+            raise Unavailable("not_applied", f"Redis refuses to answer: {reply}")
+
+
+buffer = Buffer(connect(settings.REDIS_URL), settings.LIKES_PREFIX, settings.LIKES_SHARDS)
+flusher = Buffer(connect(settings.REDIS_URL, FLUSHER_TIMEOUT), settings.LIKES_PREFIX, settings.LIKES_SHARDS)

@@ -1,0 +1,164 @@
+"""The door to counting SQL on the path of a like: persisted totals, and the one transaction that applies a batch.
+
+Knows nothing of Redis' keys; what else is kept about the totals is in `likes.books`.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from django.db import DataError, IntegrityError, connection, transaction
+from django.db.models import BigIntegerField, F, JSONField, TextField, Value
+from django.db.models.expressions import CombinedExpression
+from django.db.models.functions import Cast
+
+from likes.buffer import Batch
+from likes.models import OrphanedLikes, Post, QuarantinedLikes, ShardState
+
+log = logging.getLogger(__name__)
+
+LOCK_TIMEOUT = 5_000  # milliseconds a flush waits for a row that somebody else holds
+STATEMENT_TIMEOUT = 15_000  # milliseconds
+
+Totals = dict[int, int]
+
+
+class AlreadyFolded(Exception):
+    """A batch came back after its ledger row was folded away: nobody can tell any more whether it was applied."""
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """The persisted totals after a batch, without posts that are gone; `repeated`: it had been applied before."""
+
+    totals: Totals
+    repeated: bool
+    milliseconds: float
+
+
+def totals(posts: Sequence[int], batches: Sequence[str]) -> tuple[Totals, set[str]]:
+    """Return the persisted totals of posts, and which of the batches are in the ledger, as of one moment.
+
+    One statement, so that no commit falls between the two answers. Raises django.db.Error.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT id::text, likes FROM likes_post WHERE id = ANY(%s::bigint[])"
+            " UNION ALL SELECT id::text, NULL FROM likes_batch WHERE id = ANY(%s::uuid[])",
+            [list(posts), list(batches)],
+        )
+        rows = cursor.fetchall()
+    found = {int(name): likes for name, likes in rows if likes is not None}
+    return found, {name for name, likes in rows if likes is None}
+
+
+def apply(batch: Batch) -> Applied:
+    """Add a batch to the totals, once however often it is called, in one transaction.
+
+    Raises AlreadyFolded, django.db.DataError or IntegrityError (the batch itself is at fault), OperationalError
+    (try later). Nothing is changed then.
+    """
+    return _apply(batch, _add)
+
+
+def apply_row_by_row(batch: Batch) -> Applied:
+    """As `apply`, each post under a savepoint of its own: rows that PostgreSQL refuses go to QuarantinedLikes."""
+    return _apply(batch, _add_row_by_row)
+
+
+def _apply(batch: Batch, add: Callable[[Batch, Totals], Totals]) -> Applied:
+    started = time.perf_counter()
+    with transaction.atomic():
+        _limit_waiting()
+        _refuse_folded(batch)
+        if not _enter(batch):
+            return Applied(totals(list(batch.likes), [])[0], repeated=True, milliseconds=_since(started))
+        persisted = add(batch, _lock(batch.likes))
+        _keep_orphans(batch, persisted)
+        milliseconds = _since(started)
+        _note_epoch(batch, milliseconds)
+    return Applied(persisted, repeated=False, milliseconds=milliseconds)
+
+
+def _limit_waiting() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT set_config('lock_timeout', %s, true), set_config('statement_timeout', %s, true)",
+            [str(LOCK_TIMEOUT), str(STATEMENT_TIMEOUT)],
+        )
+
+
+def _refuse_folded(batch: Batch) -> None:
+    if ShardState.objects.filter(shard=batch.shard, folded_until__gte=batch.drained_at).exists():
+        raise AlreadyFolded(f"batch {batch.id} of shard {batch.shard} was drained before the ledger's fold mark")
+
+
+def _enter(batch: Batch) -> bool:
+    """Write the batch into the ledger; False when it is there. The primary key settles which of two flushers adds."""
+    about = [batch.id, batch.shard, batch.epoch, batch.kind, sum(batch.likes.values()), len(batch.likes), batch.drained_at]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO likes_batch (id, shard, epoch, kind, likes, posts, drained_at, folded)"
+            " VALUES (%s, %s, %s, %s, %s, %s, %s, 0) ON CONFLICT DO NOTHING",
+            about,
+        )
+        return cursor.rowcount == 1
+
+
+def _lock(posts: Iterable[int]) -> Totals:
+    """Lock rows in primary-key order, so that no two transactions wait for each other, and read their totals."""
+    rows = Post.objects.select_for_update(no_key=True).filter(pk__in=list(posts)).order_by("pk")
+    return dict(rows.values_list("pk", "likes"))
+
+
+def _add(batch: Batch, locked: Totals) -> Totals:
+    """Add every count in one UPDATE. The rows are locked, so what they hold now is what was read plus the count."""
+    counts = Value({str(post): batch.likes[post] for post in locked}, output_field=JSONField())
+    count = CombinedExpression(counts, "->>", Cast("pk", TextField()), output_field=TextField())
+    Post.objects.filter(pk__in=list(locked)).update(likes=F("likes") + Cast(count, BigIntegerField()))
+    return {post: likes + batch.likes[post] for post, likes in locked.items()}
+
+
+def _add_row_by_row(batch: Batch, locked: Totals) -> Totals:
+    persisted = dict(locked)
+    for post in locked:
+        try:
+            with transaction.atomic():
+                Post.objects.filter(pk=post).update(likes=F("likes") + batch.likes[post])
+            persisted[post] += batch.likes[post]
+        except (DataError, IntegrityError) as error:
+            log.error("quarantined batch=%s post=%d likes=%d error=%s", batch.id, post, batch.likes[post], error)
+            QuarantinedLikes.objects.create(batch=batch.id, post_id=post, likes=batch.likes[post], error=str(error))
+    return persisted
+
+
+def _keep_orphans(batch: Batch, persisted: Mapping[int, int]) -> None:
+    OrphanedLikes.objects.bulk_create(
+        OrphanedLikes(batch=batch.id, post_id=post, likes=likes)
+        for post, likes in batch.likes.items()
+        if post not in persisted
+    )
+
+
+def _note_epoch(batch: Batch, milliseconds: float) -> None:
+    """Keep how much Redis had accepted in this life of the shard, so that a wiped Redis shows as a new epoch."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO likes_shardepoch AS known (shard, epoch, accepted, likes, posts, batches, milliseconds, last_at)"
+            " VALUES (%s, %s, %s, %s, %s, 1, %s, %s) ON CONFLICT (shard, epoch) DO UPDATE SET"
+            " accepted = greatest(known.accepted, excluded.accepted), likes = known.likes + excluded.likes,"
+            " posts = known.posts + excluded.posts, batches = known.batches + 1,"
+            " milliseconds = known.milliseconds + excluded.milliseconds,"
+            " last_at = greatest(known.last_at, excluded.last_at) RETURNING batches",
+            [batch.shard, batch.epoch, batch.accepted, sum(batch.likes.values()), len(batch.likes), milliseconds, batch.drained_at],
+        )
+        [batches] = cursor.fetchone()
+    if batches == 1:
+        log.warning("new epoch shard=%d epoch=%s: its counters in Redis began anew, or this is its first flush", batch.shard, batch.epoch)
+
+
+def _since(started: float) -> float:
+    return (time.perf_counter() - started) * 1000

@@ -1,0 +1,34 @@
+-- Promise: a batch that PostgreSQL holds leaves Redis in the same moment in which its likes enter `base`;
+-- whoever comes late, or from before an adjustment, drops what it thinks it knows instead.
+--
+-- KEYS  1 batch  2 inflight  3 gen  4 version   then for each post: its base, its pending
+-- ARGV  1 batch id   2 gen as the drain or adoption answered it   3 seconds an idle base lives
+--       then for each post: its persisted total, or "" when the post is gone
+--
+-- Answers {"acked" | "adjusted" | "late", version, the pending count of each post}.
+
+local clock = redis.call('TIME')
+local now = clock[1] * 1000000 + clock[2]
+local gen = redis.call('GET', KEYS[3]) or '0'
+local ours = redis.call('HGET', KEYS[1], 'id') == ARGV[1]
+local unmoved = ours and gen == ARGV[2]
+local pendings = {}
+
+if ours then redis.call('DEL', KEYS[2], KEYS[1]) end
+for i = 4, #ARGV do
+  local base_key, pending_key = KEYS[4 + (i - 3) * 2 - 1], KEYS[4 + (i - 3) * 2]
+  local pending = redis.call('GET', pending_key)
+  redis.call('DEL', base_key)
+  if unmoved and ARGV[i] ~= '' then
+    if pending then
+      redis.call('SET', base_key, ARGV[i]) -- no expiry: new likes came meanwhile
+    else
+      redis.call('SET', base_key, ARGV[i], 'EX', ARGV[3])
+    end
+  end
+  pendings[i - 3] = pending or '0'
+end
+
+redis.call('SET', KEYS[3], string.format('%.0f', math.max(tonumber(gen) + 1, now)))
+local status = unmoved and 'acked' or ours and 'adjusted' or 'late'
+return {status, redis.call('GET', KEYS[4]) or '0', pendings}

@@ -1,0 +1,132 @@
+"""One round trip to Redis and the honest outcome of it; knows nothing of likes, keys or PostgreSQL."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha1
+from pathlib import Path
+from typing import Any, Literal
+
+import redis
+from redis.backoff import NoBackoff
+from redis.exceptions import BusyLoadingError, NoScriptError, ResponseError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.retry import Retry
+
+Outcome = Literal["not_applied", "unknown"]
+
+CONNECT_TIMEOUT = 0.4  # seconds; with REPLY_TIMEOUT below the 1.5 s in which a like without Redis is answered
+REPLY_TIMEOUT = 0.9  # seconds
+RETRY_AFTER = 1  # seconds; a Redis that was killed is back in about that
+
+# How Redis begins the errors with which it turns a call away before running any of it.
+REFUSALS = ("OOM ", "READONLY ", "LOADING ", "MISCONF ", "NOREPLICAS ", "MASTERDOWN ", "CLUSTERDOWN ", "BUSY ")
+
+
+class Unavailable(Exception):
+    """A like could not be counted, or nobody knows whether it was: `outcome` says which.
+
+    `retry_after` is in seconds.
+    """
+
+    def __init__(self, outcome: Outcome, reason: str) -> None:
+        super().__init__(reason)
+        self.outcome: Outcome = outcome
+        self.retry_after = RETRY_AFTER
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A Lua file under likes/lua/, sent by its hash."""
+
+    source: str
+    sha: str
+
+    @classmethod
+    def load(cls, name: str) -> Script:
+        """Read `likes/lua/<name>.lua`; raise FileNotFoundError where there is none."""
+        source = (Path(__file__).parent / "lua" / f"{name}.lua").read_text()
+        return cls(source, sha1(source.encode(), usedforsecurity=False).hexdigest())
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A script with its keys and arguments."""
+
+    script: Script
+    keys: Sequence[str]
+    args: Sequence[str | int]
+
+
+def connect(url: str, reply_timeout: float = REPLY_TIMEOUT) -> redis.Redis:
+    """Return a client for counting: it never sends a command twice, or a like whose reply is lost counts double."""
+    return redis.Redis.from_url(
+        url,
+        retry=Retry(NoBackoff(), 0),
+        socket_connect_timeout=CONNECT_TIMEOUT,
+        socket_timeout=reply_timeout,
+        decode_responses=True,
+        protocol=2,  # no handshake: one round trip less on a new connection
+        driver_info=None,
+    )
+
+
+def send(client: redis.Redis, calls: Sequence[Call], *more: Sequence[str | int]) -> list[Any]:
+    """Run scripts, then plain commands, in one round trip on one connection, and return their replies in order.
+
+    A script that Redis does not know yet costs a second round trip. A plain command's error is returned in its
+    place. Raises Unavailable, `not_applied` where nothing was sent or Redis refused the first script before running
+    it, else `unknown`; and ResponseError where a script failed, which is a fault of ours.
+    """
+    replies = _round_trip(client, [("EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.args) for call in calls], more)
+    missing = [i for i, reply in enumerate(replies[: len(calls)]) if isinstance(reply, NoScriptError)]
+    if missing:
+        again = [calls[i] for i in missing]
+        commands = [("EVAL", call.script.source, len(call.keys), *call.keys, *call.args) for call in again]
+        second = _round_trip(client, commands, more)
+        for i, reply in zip(missing, second, strict=False):
+            replies[i] = reply
+        replies[len(calls) :] = second[len(again) :]
+    _raise_first_error(replies[: len(calls)])
+    return replies
+
+
+def _round_trip(client: redis.Redis, scripts: Sequence[Any], more: Sequence[Any]) -> list[Any]:
+    pipe = client.pipeline(transaction=False)
+    try:
+        pipe.connection = client.connection_pool.get_connection()
+    except (RedisConnectionError, RedisTimeoutError) as error:
+        raise Unavailable("not_applied", f"Redis cannot be reached: {error}") from error
+    for command in (*scripts, *more):
+        pipe.execute_command(*command)
+    try:
+        return list(pipe.execute(raise_on_error=False))
+    except BusyLoadingError as error:
+        raise Unavailable("not_applied" if len(scripts) == 1 else "unknown", "Redis is loading its data") from error
+    except (RedisConnectionError, RedisTimeoutError) as error:
+        raise Unavailable("unknown", f"Redis did not answer: {error}") from error
+
+
+def _raise_first_error(replies: Sequence[Any]) -> None:
+    errors = [reply for reply in replies if isinstance(reply, ResponseError)]
+    refused = [error for error in errors if _is_refusal(error)]
+    if len(refused) < len(errors):
+        raise next(error for error in errors if error not in refused)
+    if refused:
+        outcome: Outcome = "not_applied" if len(refused) == len(replies) else "unknown"
+        raise Unavailable(outcome, f"Redis refuses to count: {refused[0]}")
+
+
+def _is_refusal(error: ResponseError) -> bool:
+    # redis-py cuts the code off the errors it has classes for; Redis 6.2 wraps the text of one raised in a script.
+    text = f"{error} "
+    named = isinstance(error, redis.exceptions.OutOfMemoryError | redis.exceptions.ReadOnlyError)
+    return named or text.startswith(REFUSALS) or any(f"-{code}" in text for code in REFUSALS)
+
+
+def new_id() -> str:
+    """Return a fresh UUID, as text."""
+    return str(uuid.uuid4())
