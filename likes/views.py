@@ -1,0 +1,203 @@
+"""The HTTP table: each view parses, counts and answers; knows neither keys nor SQL, and no worker."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+from django.conf import settings
+from django.shortcuts import get_object_or_404
+from rest_framework import status
+from rest_framework.generics import GenericAPIView
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.reverse import reverse
+from rest_framework.views import APIView
+
+from likes import counts, openapi
+from likes.models import Post
+from likes.pagination import PostPages
+from likes.parameters import idempotency_key, is_post_id, post_ids
+from likes.serializers import BulkSerializer, DemoPostSerializer, PostSerializer, ShortLikeSerializer
+
+DEMO_POSTS = (1, 2, 3)  # what a demo is seeded with
+NEWEST = 100  # posts that a like of any post chooses from, where those are gone
+
+
+class Api(APIView):
+    """A route that is open unless it says which methods need a writer, and which of these the demo opens."""
+
+    guarded: frozenset[str] = frozenset()
+    opened_by_demo: frozenset[str] = frozenset()
+
+    def is_open(self) -> bool:
+        """Tell whether everyone may do this: then no session and no account is looked up."""
+        method = self.request.method or ""
+        return method not in self.guarded or (settings.LIKES_DEMO and method in self.opened_by_demo)
+
+    def get_authenticators(self) -> list[Any]:
+        """Return who could vouch for the caller."""
+        return [] if self.is_open() else super().get_authenticators()
+
+    def get_permissions(self) -> list[Any]:
+        """Return what the caller must be."""
+        return [] if self.is_open() else super().get_permissions()
+
+    def initialize_request(self, request: Any, *args: Any, **kwargs: Any) -> Request:
+        """Read URLs as UTF-8, whatever charset the Content-Type claims: Python has some that are none."""
+        request.encoding = "utf-8"
+        return super().initialize_request(request, *args, **kwargs)
+
+    def options(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Answer with Allow and nothing else."""
+        return Response(status=status.HTTP_204_NO_CONTENT)
+
+
+class Posts(Api, GenericAPIView[Post]):
+    """All posts."""
+
+    guarded = frozenset({"POST"})
+    opened_by_demo = frozenset({"POST"})
+    queryset = Post.objects.all()
+    serializer_class = PostSerializer
+    pagination_class = PostPages
+
+    @openapi.list_posts
+    def get(self, request: Request) -> Response:
+        """Answer one page, newest first."""
+        page = self.paginate_queryset(self.get_queryset()) or []
+        totals = counts.totals(post.pk for post in page)
+        still_there = [post for post in page if post.pk in totals]
+        return self.get_paginated_response(PostSerializer(still_there, many=True, context={"totals": totals}).data)
+
+    @openapi.create_post
+    def post(self, request: Request) -> Response:
+        """Make a post."""
+        serializer = self.get_serializer(data=request.data)
+        serializer.is_valid(raise_exception=True)
+        post = serializer.save()
+        return Response(serializer.data, status.HTTP_201_CREATED, headers={"Location": reverse("post", [post.pk])})
+
+
+class OnePost(Api):
+    """One post."""
+
+    guarded = frozenset({"PATCH", "DELETE"})
+
+    @openapi.read_post
+    def get(self, request: Request, post: int) -> Response:
+        """Answer the post."""
+        found = get_object_or_404(Post, pk=post)
+        return Response(PostSerializer(found, context={"totals": counts.totals([post])}).data)
+
+    @openapi.change_post
+    def patch(self, request: Request, post: int) -> Response:
+        """Change the title; the total is read first, so that a 503 says truly that nothing was changed."""
+        found = get_object_or_404(Post, pk=post)
+        context = {"totals": counts.totals([post])}
+        serializer = PostSerializer(found, data=request.data, partial=True, context=context)
+        serializer.is_valid(raise_exception=True)
+        serializer.save()
+        return Response(serializer.data)
+
+    @openapi.delete_post
+    def delete(self, request: Request, post: int) -> Response:
+        """Delete the post; its likes stay in the books."""
+        get_object_or_404(Post, pk=post).delete()
+        counts.settle([post])
+        return Response(status=status.HTTP_204_NO_CONTENT)
+
+
+class LikePost(Api):
+    """The likes of one post."""
+
+    @openapi.like
+    def post(self, request: Request, post: int) -> Response:
+        """Count one like."""
+        return liked(post, idempotency_key(request))
+
+
+class Likes(Api):
+    """The likes of many posts."""
+
+    guarded = frozenset({"POST"})
+    opened_by_demo = frozenset({"POST"})
+
+    @openapi.read_many
+    def get(self, request: Request) -> Response:
+        """Answer the live totals of the posts that exist."""
+        totals = counts.totals(post_ids(request))
+        return Response({"likes": {str(post): total.likes for post, total in totals.items()}})
+
+    @openapi.like_many
+    def post(self, request: Request) -> Response:
+        """Count many likes; an id that no post can have is as unknown as one that no post has."""
+        serializer = BulkSerializer(data=request.data)
+        serializer.is_valid(raise_exception=True)
+        entries = [(entry["post"], entry["count"]) for entry in serializer.validated_data["likes"]]
+        result = counts.like_many(entries, idempotency_key(request))
+        return accepted({"accepted": result.accepted, "unknown": result.unknown}, result.replayed)
+
+
+class PostLikes(Api):
+    """The total of one post, and how much of it is persisted."""
+
+    @openapi.read_likes
+    def get(self, request: Request, post: int) -> Response:
+        """Answer the total in its parts, read at one moment."""
+        total = counts.totals([post]).get(post)
+        if total is None:
+            raise counts.UnknownPost(post)
+        parts = {"likes": total.likes, "persisted": total.persisted, "pending": total.pending}
+        return Response({"post": post, **parts})
+
+
+class DemoPosts(Posts):
+    """The short form of making a post."""
+
+    serializer_class = DemoPostSerializer
+    http_method_names = ["post", "options"]
+
+    @openapi.create_demo_post
+    def post(self, request: Request) -> Response:
+        """Make a post, under a title of its own or a demo one."""
+        return super().post(request)
+
+
+class ShortLike(Api):
+    """The short form of a like."""
+
+    @openapi.short_like
+    def post(self, request: Request) -> Response:
+        """Count one like, of the post named or of one of the demo's."""
+        serializer = ShortLikeSerializer(data=request.data)
+        serializer.is_valid(raise_exception=True)
+        key = idempotency_key(request)
+        if "postId" in serializer.validated_data:
+            return liked(serializer.validated_data["postId"], key)
+        return liked_any(key)
+
+
+def liked(post: int, key: str | None) -> Response:
+    """Count one like and answer it."""
+    if not is_post_id(post):
+        raise counts.UnknownPost(post)
+    result = counts.like(post, key)
+    return accepted({"post": post, "likes": result.likes}, result.replayed)
+
+
+def liked_any(key: str | None) -> Response:
+    """Count one like of a demo post, or of a new one where those are gone; the same again under the same key."""
+    random = Random(key)
+    for post in random.sample(DEMO_POSTS, len(DEMO_POSTS)):
+        try:
+            return liked(post, key)
+        except counts.UnknownPost:
+            continue
+    newest = Post.objects.order_by("-id").values_list("id", flat=True)[:NEWEST]
+    return liked(random.choice([*newest] or [0]), key)
+
+
+def accepted(body: dict[str, Any], replayed: bool) -> Response:
+    """Answer 202, and say so where the answer was given before."""
+    return Response(body, status.HTTP_202_ACCEPTED, headers={"Idempotent-Replayed": "true"} if replayed else None)
