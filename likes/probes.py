@@ -9,6 +9,8 @@ from typing import Any
 
 from django.db import connections
 
+Found = dict[str, Any] | Exception
+
 TIMEOUT = 1.5  # seconds that an answer waits for all looks together
 
 
@@ -38,14 +40,14 @@ class Probe:
             connections.close_all()  # Django keeps one for each thread, and this thread ends
 
 
-def ask_all(probes: Mapping[str, Probe]) -> dict[str, dict[str, Any] | Exception]:
+def ask_all(probes: Mapping[str, Probe]) -> dict[str, Found]:
     """Return what each look found, an exception for one that failed or takes longer than TIMEOUT."""
     futures = {name: probe.ask() for name, probe in probes.items()}
     wait(futures.values(), timeout=TIMEOUT)
     return {name: found(future) for name, future in futures.items()}
 
 
-def found(future: Future[dict[str, Any]]) -> dict[str, Any] | Exception:
+def found(future: Future[dict[str, Any]]) -> Found:
     """Return what a look found by now."""
     if not future.done():
         return TimeoutError(f"no answer within {TIMEOUT} s")

@@ -84,6 +84,7 @@ if LIKES_BARRIER not in ("on", "off"):
     raise ImproperlyConfigured(f"LIKES_BARRIER must be on or off, not {LIKES_BARRIER!r}")
 LIKES_DEMO: bool = env.bool("LIKES_DEMO", False)
 LIKES_API_TOKENS: list[str] = env.list("LIKES_API_TOKENS", default=[])
+LOCUST_PORT = whole("LOCUST_PORT", 8089, low=1, high=65535)  # the page of a demo links to it
 
 # --- Django.
 DEBUG: bool = env.bool("DEBUG", False)
@@ -98,6 +99,7 @@ ROOT_URLCONF = "likesite.urls"
 ASGI_APPLICATION = "likesite.asgi.application"
 WSGI_APPLICATION = None
 APPEND_SLASH = False
+CSRF_FAILURE_VIEW = "likes.problems.csrf_failure"
 USE_TZ = True
 TIME_ZONE = "UTC"
 LANGUAGE_CODE = "en-us"
@@ -128,6 +130,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "likes.bodies.refuse_large_bodies",  # last: see there
 ]
 TEMPLATES = [
     {
@@ -153,7 +156,15 @@ WHITENOISE_USE_FINDERS = True  # a clone serves its assets without collectstatic
 # --- REST.
 REST_FRAMEWORK: dict[str, Any] = {
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_PARSER_CLASSES": ["likes.bodies.StrictJSONParser"],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "likes.bodies.Negotiation",
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "likes.authentication.BearerAuthentication",  # first: its challenge makes a refusal a 401
+        "rest_framework.authentication.SessionAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAdminUser"],
+    "EXCEPTION_HANDLER": "likes.problems.handler",
+    "NON_FIELD_ERRORS_KEY": "body",
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
 }
 SPECTACULAR_SETTINGS: dict[str, Any] = {
@@ -163,6 +174,10 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
     "SERVE_INCLUDE_SCHEMA": False,
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "SERVE_AUTHENTICATION": [],
+    "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
+    "PATH_CONVERTER_OVERRIDES": {"post": {"type": "integer", "minimum": 1, "maximum": 2**63 - 1}},
+    "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums", "likes.openapi.add_streams"],
 }
 CORS_ALLOW_ALL_ORIGINS = LIKES_DEMO
 CORS_ALLOWED_ORIGINS: list[str] = env.list("CORS_ALLOWED_ORIGINS", default=[])

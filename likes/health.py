@@ -1,0 +1,127 @@
+"""Whether this process is alive, and whether what it needs works, part by part; knows no keys and no SQL."""
+
+from __future__ import annotations
+
+import logging
+from http import HTTPStatus
+from itertools import pairwise
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from likes import books, openapi, problems
+from likes.api import Api
+from likes.buffer import buffer
+from likes.probes import Found, Probe, ask_all
+
+log = logging.getLogger(__name__)
+
+RETRY_AFTER = 2  # seconds; about what a restarted server needs
+
+
+class Health(Api):
+    """Alive: answered without asking any server."""
+
+    @openapi.health
+    def get(self, request: Request) -> Response:
+        """Say so."""
+        return Response({"status": "alive"})
+
+
+class Ready(Api):
+    """Ready: each part by name."""
+
+    @openapi.ready
+    def get(self, request: Request) -> Response:
+        """Look at every part; answer 200 when all are well and 503 when one is not."""
+        parts = judge(ask_all(PROBES))
+        unwell = [name for name, part in parts.items() if not part["ok"]]
+        if not unwell:
+            return Response({"status": "ready", "parts": parts})
+        body = problems.document(HTTPStatus.SERVICE_UNAVAILABLE, f"Not well: {', '.join(unwell)}.", parts=parts)
+        return Response(body, body["status"], headers={"Retry-After": str(RETRY_AFTER)}, content_type=problems.MEDIA_TYPE)
+
+
+def look_at_redis() -> dict[str, Any]:
+    """Return what Redis says of itself and of each shard. Raises Unavailable."""
+    return {"shards": buffer.status(), "policy": buffer.evicts(), "durable": is_durable()}
+
+
+def is_durable() -> bool:
+    """Tell whether a drain can be made durable before PostgreSQL commits: without that, no batch is ever applied."""
+    return settings.LIKES_BARRIER == "off" or buffer.syncs_always() or buffer.waits_for_disk()
+
+
+def look_at_database() -> dict[str, Any]:
+    """Return the running sums of the books. Raises django.db.Error, or ImproperlyConfigured for another deployment's."""
+    books.check_deployment()
+    return books.status()
+
+
+PROBES = {"redis": Probe(look_at_redis), "database": Probe(look_at_database)}
+
+
+def judge(found: dict[str, Found]) -> dict[str, dict[str, Any]]:
+    """Return for each part whether it is `ok`, what is wrong with it, and its figures."""
+    redis, database = found["redis"], found["database"]
+    parts = {"redis": away(redis) or judge_redis(redis), "database": away(database) or part([])}
+    parts["flush"] = away(redis) or judge_flush(redis["shards"])
+    parts["books"] = away(redis) or away(database) or judge_books(redis["shards"], database)
+    return parts
+
+
+def part(wrong: list[str], **figures: Any) -> dict[str, Any]:
+    """Return one part of the answer."""
+    return {"ok": not wrong, **({"problems": wrong} if wrong else {}), **figures}
+
+
+def away(found: Found) -> dict[str, Any] | None:
+    """Return the part of a server that did not answer, None of one that did; the address stays in the log."""
+    if not isinstance(found, Exception):
+        return None
+    log.warning("not ready: %s", found)
+    return part([str(found) if isinstance(found, TimeoutError | ImproperlyConfigured) else "cannot be reached"])
+
+
+def judge_redis(redis: dict[str, Any]) -> dict[str, Any]:
+    """Judge how Redis is set up: whether it drops counters, and whether it can promise to keep a drain."""
+    wrong = []
+    if redis["policy"] != "noeviction":
+        wrong.append(f"maxmemory-policy is {redis['policy']}, and an evicted counter is lost: set noeviction")
+    if not redis["durable"]:
+        wrong.append("no drain can be made durable, so nothing is flushed: set appendonly yes, or LIKES_BARRIER=off")
+    return part(wrong, maxmemory_policy=redis["policy"], barrier=settings.LIKES_BARRIER)
+
+
+def judge_flush(shards: list[dict[str, Any]]) -> dict[str, Any]:
+    """Judge by the age of the oldest like that PostgreSQL does not hold, and not by which processes run."""
+    age = oldest(shards)
+    wrong = []
+    if age > settings.LIKES_STALE_SECONDS:
+        wrong.append(f"the oldest like not persisted is {age:.0f} s old: no worker, or none that can")
+    return part(wrong, oldest_seconds=round(age, 3), failures=sum(shard["failures"] for shard in shards))
+
+
+def oldest(shards: list[dict[str, Any]]) -> float:
+    """Return the age of the oldest like not persisted, in seconds by Redis' clock; 0 without one."""
+    return max((shard["now"] - shard["since"]).total_seconds() if shard["since"] else 0.0 for shard in shards)
+
+
+def judge_books(shards: list[dict[str, Any]], database: dict[str, Any]) -> dict[str, Any]:
+    """Judge whether the books take what comes: a batch older than the fold mark can never be applied."""
+    folded = database["folded_until"]
+    wrong = [
+        f"shard {shard}: its batch was drained before the ledger was folded, and nobody can tell if it was applied"
+        for shard, state in enumerate(shards)
+        if state["drained_at"] and shard in folded and state["drained_at"] <= folded[shard]
+    ]
+    return part(wrong, unsettled=database["unsettled"], closed_epochs=closed_epochs(database["epochs"]))
+
+
+def closed_epochs(epochs: list[Any]) -> list[dict[str, Any]]:
+    """Return the lives of shards that ended with a wiped Redis and that no operator took note of, with their loss."""
+    closed = [epoch for epoch, after in pairwise(epochs) if epoch.shard == after.shard and epoch.noted_at is None]
+    return [{"shard": each.shard, "epoch": each.epoch, "lost_at_least": each.shortfall} for each in closed]
