@@ -22,6 +22,7 @@ from django.db.models.functions import Coalesce, Now
 from likes.models import Adjustment, Batch, Deployment, OrphanedLikes, Post, QuarantinedLikes, ShardEpoch, ShardState
 
 RETENTION = timedelta(days=7)  # how long a batch keeps a ledger row of its own; no batch comes back after that
+CLOCK_STEP = timedelta(microseconds=1)  # of Redis and of PostgreSQL alike
 ADJUST_POSTS = 1_000  # rows that one transaction of a reset holds, and adjustments settled at a time
 AUDIT_TIMEOUT = 600_000  # milliseconds; a sum over every post
 

@@ -72,6 +72,11 @@ class Absent:
         until = self._clock() + ABSENT_SECONDS
         self._until.update({post: until for post in asked if post not in found and post <= self._highest})
 
+    def forget(self) -> None:
+        """Forget everything, the highest id too."""
+        self._until.clear()
+        self._highest = 0
+
     def __contains__(self, post: int) -> bool:
         return self._until.get(post, 0.0) > self._clock()
 
