@@ -1,0 +1,115 @@
+"""What a request for a stream is answered before its first event: the head of a stream, or why not.
+
+Uses what Django and django-cors-headers know of hosts and origins, without a thread or the middleware stack; the
+problem documents here are worded like those of the API. Must not know what streams tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from http import HTTPStatus
+from io import BytesIO
+from typing import Any, cast
+
+from corsheaders.middleware import CorsMiddleware
+from django.core.exceptions import SuspiciousOperation, TooManyFieldsSent
+from django.core.handlers.asgi import ASGIRequest, get_script_prefix
+from django.http import HttpRequest, HttpResponse, JsonResponse
+
+from likes.asgi_types import Message, Scope
+from likes.events import LARGEST
+
+POSTS = "/events"
+PIPELINE = "/events/pipeline"
+MOST_POSTS = 100  # that one stream filters by
+ALLOWED = "GET, HEAD, OPTIONS"
+
+
+class Opened(HttpResponse):
+    """The head of a stream. `posts`: those it filters by, None for all; `pipeline`: it tells of batches instead."""
+
+    def __init__(self, posts: list[int] | None, *, pipeline: bool) -> None:
+        super().__init__(content_type="text/event-stream; charset=utf-8")
+        self.headers["Cache-Control"] = "no-cache"
+        self.headers["X-Accel-Buffering"] = "no"  # nginx would hold events back until its buffer is full
+        self.posts = posts
+        self.pipeline = pipeline
+
+
+class InvalidParameter(Exception):
+    """A parameter of the query is not what it must be: its name, and what it must be."""
+
+
+def is_stream(scope: Scope) -> bool:
+    """Tell whether an HTTP request is for one of the streams."""
+    path: str = scope["path"].removeprefix(get_script_prefix(scope))
+    return path in (POSTS, PIPELINE)
+
+
+def admit(scope: Scope) -> HttpResponse:
+    """Return the head of the stream that was asked for, an Opened, or else a whole answer."""
+    try:
+        request = ASGIRequest(scope, BytesIO())
+    except UnicodeDecodeError:
+        return problem(HTTPStatus.BAD_REQUEST, "The query is not UTF-8.")
+    return cast(HttpResponse, CorsMiddleware(answer)(request))  # it is synchronous, as `answer` is
+
+
+def answer(request: HttpRequest) -> HttpResponse:
+    """Return the answer, as yet without CORS."""
+    try:
+        request.get_host()
+    except SuspiciousOperation:
+        return problem(HTTPStatus.BAD_REQUEST, "The request's Host is not one of this service's.")
+    if request.method == "OPTIONS":
+        return HttpResponse(status=HTTPStatus.NO_CONTENT, headers={"Allow": ALLOWED})
+    if request.method not in ("GET", "HEAD"):
+        return not_allowed(request)
+    if request.path_info == PIPELINE:
+        return Opened(None, pipeline=True)
+    try:
+        return Opened(posts_of(request), pipeline=False)
+    except InvalidParameter as error:
+        name, rule = error.args
+        return problem(HTTPStatus.BAD_REQUEST, f"{name}: {rule}", errors={name: [rule]})
+
+
+def posts_of(request: HttpRequest) -> list[int] | None:
+    """Return the posts of `?post=1&post=2`, those left out that no post could be; None without any: all posts."""
+    try:
+        given = request.GET.getlist("post")
+    except TooManyFieldsSent as error:
+        raise InvalidParameter("post", f"must be given at most {MOST_POSTS} times") from error
+    if len(given) > MOST_POSTS:
+        raise InvalidParameter("post", f"must be given at most {MOST_POSTS} times, not {len(given)}")
+    if not all(value.isascii() and value.isdigit() for value in given):
+        raise InvalidParameter("post", "must be a post's id, in digits")
+    numbers = [int(value) for value in given if len(value) <= len(str(LARGEST))]
+    return [number for number in numbers if 1 <= number <= LARGEST] if given else None
+
+
+def not_allowed(request: HttpRequest) -> HttpResponse:
+    """Return 405 and what is allowed."""
+    response = problem(HTTPStatus.METHOD_NOT_ALLOWED, f'Method "{request.method}" not allowed.')
+    response.headers["Allow"] = ALLOWED
+    return response
+
+
+def problem(status: HTTPStatus, detail: str, **members: Any) -> HttpResponse:
+    """Return an RFC 9457 problem document."""
+    body = {"type": "about:blank", "title": status.phrase, "status": status, "detail": detail, **members}
+    return JsonResponse(body, status=status, content_type="application/problem+json")
+
+
+def start_of(response: HttpResponse) -> Message:
+    """Return the ASGI message that begins `response`."""
+    headers = [(name.lower().encode("ascii"), value.encode("latin-1")) for name, value in response.items()]
+    return {"type": "http.response.start", "status": response.status_code, "headers": headers}
+
+
+def whole(response: HttpResponse) -> Iterator[Message]:
+    """Return the ASGI messages of an answer that is no stream."""
+    if response.status_code != HTTPStatus.NO_CONTENT and not isinstance(response, Opened):
+        response.headers["Content-Length"] = str(len(response.content))
+    yield start_of(response)
+    yield {"type": "http.response.body", "body": response.content}

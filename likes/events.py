@@ -1,0 +1,171 @@
+"""What a flush tells the streams: the only importer of django_eventstream, and the one place that knows its channel.
+
+Sends through `django_eventstream.send_event` and reads its wire format back: JSON with `channel`, `event_type`,
+`data` (JSON within JSON) and `pub_id`, published on one Redis channel that all deployments on a server share.
+The receiving end is ours, because the package's listener ends for good when Redis is away for some seconds.
+Must not know what a total means, who listens, or SQL.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+from django.conf import settings
+from django_eventstream import send_event
+from redis.asyncio import Redis
+from redis.asyncio.client import PubSub
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+logger = logging.getLogger(__name__)
+
+WIRE = "events_channel"  # django-eventstream's Redis channel; the name is in its source, not in its settings
+POSTS_A_MESSAGE = 1_000  # about 80 KB: one message neither fills a subscriber's buffer nor holds up its event loop
+ANSWER_SECONDS = 2.0  # to connect, and for each reply
+QUIET_SECONDS = 5.0  # of silence before Redis is asked whether it is there; as much again, and the connection is dead
+LARGEST = 2**63 - 1  # PostgreSQL's bigint
+
+
+class Disconnected(Exception):
+    """The subscription ended: Redis is away, or its connection is dead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """Live totals of posts of one shard at `version`; `added`: what the batch of likes added to each."""
+
+    version: int
+    totals: dict[int, int]
+    added: dict[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineUpdate:
+    """One step of one batch; `text` is its JSON, on one line."""
+
+    text: str
+
+
+def announce(shard: int, version: int, totals: Mapping[int, int], added: Mapping[int, int]) -> None:
+    """Tell the streams the live `totals` of posts of `shard` at `version`, and what a batch `added` to each.
+
+    Blocks: never call it on an event loop. Raises redis.RedisError when Redis is away.
+    """
+    posts = list(totals)
+    for start in range(0, len(posts), POSTS_A_MESSAGE):
+        chunk = posts[start : start + POSTS_A_MESSAGE]
+        _send(
+            "likes",
+            {
+                "shard": shard,
+                "version": version,
+                "totals": {post: totals[post] for post in chunk},
+                "added": {post: added.get(post, 0) for post in chunk},
+            },
+        )
+
+
+def announce_pipeline(stage: str, **numbers: float | Mapping[int, int]) -> None:
+    """Tell `/events/pipeline` that a batch reached `stage`; `numbers`: shard, posts, likes, milliseconds, persisted.
+
+    Blocks: never call it on an event loop. Raises redis.RedisError when Redis is away.
+    """
+    _send("pipeline", {"stage": stage, **numbers})
+
+
+def _send(topic: str, data: Mapping[str, object]) -> None:
+    send_event(_channel(topic), "message", data)
+
+
+def _channel(topic: str) -> str:
+    return f"{settings.LIKES_PREFIX}:{topic}"
+
+
+def parse(raw: str | bytes) -> Update | PipelineUpdate | None:
+    """Return what one message on the wire says; None for another deployment's and for anything that is not ours."""
+    try:
+        envelope = json.loads(raw)
+        if envelope["event_type"] != "message":
+            return None
+        if envelope["channel"] == _channel("likes"):
+            return _update(json.loads(envelope["data"]))
+        if envelope["channel"] == _channel("pipeline"):
+            return _pipeline(json.loads(envelope["data"]))
+    except (ValueError, TypeError, KeyError, RecursionError) as error:  # anybody may publish on the wire
+        logger.debug("ignored a message on %s: %r", WIRE, error)
+    return None
+
+
+def _update(data: Any) -> Update:
+    totals = _numbers(data["totals"])
+    added = _numbers(data["added"])
+    return Update(_number(data["version"]), totals, {post: added.get(post, 0) for post in totals})
+
+
+def _pipeline(data: Any) -> PipelineUpdate:
+    if not isinstance(data, dict) or not isinstance(data["stage"], str):
+        raise TypeError("a step of the pipeline is an object with a stage")
+    return PipelineUpdate(json.dumps(data, allow_nan=False, separators=(",", ":")))
+
+
+def _numbers(value: Any) -> dict[int, int]:
+    if not isinstance(value, dict):
+        raise TypeError("numbers by post are an object")
+    return {_post(key): _number(number) for key, number in value.items()}
+
+
+def _post(key: str) -> int:
+    if not (key.isascii() and key.isdigit() and 0 < int(key) <= LARGEST):
+        raise ValueError("a post is a number from 1")
+    return int(key)
+
+
+def _number(value: Any) -> int:
+    if type(value) is not int or abs(value) > LARGEST:  # a bool is an int to isinstance
+        raise TypeError("a total is a whole number")
+    return value
+
+
+async def subscription() -> AsyncGenerator[str | bytes | None, None]:
+    """Yield None once subscribed, then each message on the wire, for as long as one connection to Redis lives.
+
+    Raises Disconnected at its end; a connection that is only half open is found out within 2 * QUIET_SECONDS.
+    """
+    client = Redis.from_url(
+        settings.REDIS_URL,
+        retry=Retry(NoBackoff(), 0),  # whoever supervises reconnects, and then knows that messages were missed
+        socket_connect_timeout=ANSWER_SECONDS,
+        socket_timeout=ANSWER_SECONDS,
+    )
+    try:
+        async with client, client.pubsub() as pubsub:
+            await pubsub.subscribe(WIRE)
+            async with aclosing(_heard(pubsub)) as replies:
+                async for reply in replies:
+                    if reply["type"] == "subscribe":
+                        yield None
+                    elif reply["type"] == "message":
+                        yield reply["data"]
+    except (RedisError, OSError) as error:
+        raise Disconnected(str(error) or type(error).__name__) from error
+
+
+async def _heard(pubsub: PubSub) -> AsyncGenerator[dict[str, Any], None]:
+    """Yield whatever Redis says; ask it for a sign of life when it is quiet, and raise TimeoutError without one."""
+    asked = False
+    while True:
+        reply = await pubsub.get_message(timeout=QUIET_SECONDS)
+        if reply is not None:
+            asked = False
+            yield reply
+        elif asked:
+            raise TimeoutError(f"Redis said nothing for {2 * QUIET_SECONDS:g} s")
+        else:
+            await pubsub.ping()
+            asked = True

@@ -1,0 +1,39 @@
+"""The web process: which rooms a request passes, outermost first, and what they are given."""
+
+import logging
+import os
+
+from django.core.asgi import get_asgi_application
+from django.db import DatabaseError, close_old_connections
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "likesite.settings")
+django_application = get_asgi_application()
+
+from likes import books, counts  # noqa: E402 - models can be imported only now
+from likes.bodies import BoundedBody  # noqa: E402
+from likes.buffer import Total  # noqa: E402
+from likes.stream import Stream  # noqa: E402
+
+log = logging.getLogger(__name__)
+
+
+def snapshot(posts: list[int]) -> dict[int, Total]:
+    """Return live totals, in a thread that no request of Django's looks after: its connection is looked after here."""
+    close_old_connections()
+    try:
+        return counts.totals(posts)
+    finally:
+        close_old_connections()
+
+
+def startup() -> None:
+    """Refuse to serve a deployment that shards otherwise; without PostgreSQL, warm posts are served all the same."""
+    try:
+        books.check_deployment()
+    except DatabaseError as error:
+        log.warning("deployment unchecked: %s", error)
+    finally:
+        close_old_connections()
+
+
+application = Stream(BoundedBody(django_application), snapshot, startup=startup)
