@@ -1,6 +1,8 @@
 """The counting protocol, door by door."""
 
-from likes import counts, tasks
+from django.core.management import call_command
+
+from likes import audit, books, counts, tasks
 from likes.models import Post
 
 
@@ -15,3 +17,29 @@ def test_a_like_is_in_every_read_at_once_and_persisted_by_the_flush() -> None:
     assert (total.persisted, total.pending) == (2, 0)
     post.refresh_from_db()
     assert post.likes == 2
+
+
+def test_the_audit_finds_a_like_that_nobody_accepted() -> None:
+    post = Post.objects.create(title="one")
+    counts.like(post.pk)
+    assert audit.take().exit_code == 0
+    tasks.flush_shard(counts.buffer.shard(post.pk))
+    assert audit.take().exit_code == 0
+    Post.objects.filter(pk=post.pk).update(likes=2)
+    taken = audit.take()
+    assert (taken.exit_code, taken.sums.drift) == (1, 1)
+
+
+def test_reset_and_delete_are_on_record() -> None:
+    posts = [Post.objects.create(title=f"{n}", likes=n) for n in range(3)]
+    counts.like_many([(post.pk, 5) for post in posts])
+    assert sum(counts.reset(Post.objects.all(), by="a test")) == 2
+    assert counts.totals([posts[2].pk])[posts[2].pk].likes == 5
+    deleted = posts[1].pk
+    posts[1].delete()
+    assert counts.settle() == 1
+    assert not books.unsettled()
+    call_command("flush")
+    assert set(counts.totals([post.pk or deleted for post in posts])) == {posts[0].pk, posts[2].pk}
+    taken = audit.take()
+    assert (taken.exit_code, taken.sums.orphaned, taken.sums.totals) == (0, 5, 10)

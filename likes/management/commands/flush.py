@@ -1,0 +1,43 @@
+"""`manage.py flush`: move every like to PostgreSQL now, with no Celery at all."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from likes import counts, tasks
+from likes.buffer import Unavailable, flusher
+
+PAUSE = 0.1  # seconds between two looks at a shard that somebody else is flushing
+
+
+class Command(BaseCommand):
+    help = "Move every like from Redis to PostgreSQL now. Needs no worker; does no harm beside one."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--timeout", type=float, default=60.0, help="seconds after which to give up")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        deadline = time.monotonic() + options["timeout"]
+        moved = 0
+        try:
+            while shards := flusher.work():
+                if time.monotonic() > deadline:
+                    raise CommandError(f"likes of shards {shards} are still in Redis; the log above says why")
+                moved += self._flush(shards)
+            counts.settle()
+        except Unavailable as error:
+            raise CommandError(f"could not flush: {error}") from error
+        self.stdout.write(f"flushed {moved} likes")
+
+    def _flush(self, shards: list[int]) -> int:
+        moved = 0
+        for shard in shards:
+            moved += tasks.flush_shard(shard)
+            if self.stdout.isatty():
+                self.stdout.write(f"shard {shard}: {moved} likes so far")
+        if not moved:
+            time.sleep(PAUSE)
+        return moved
