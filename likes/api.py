@@ -30,13 +30,13 @@ class Api(APIView):
 
     def get_permissions(self) -> list[Any]:
         """Return what the caller must be."""
-        return [] if self.is_open() else super().get_permissions()
+        return [] if self.is_open() else list(super().get_permissions())
 
     def initialize_request(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Request:
         """Read URLs as UTF-8, whatever charset the Content-Type claims: Python has some that are none."""
         request.encoding = "utf-8"
         return super().initialize_request(request, *args, **kwargs)
 
-    def options(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+    def options(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Response:
         """Answer with Allow and nothing else."""
         return Response(status=status.HTTP_204_NO_CONTENT)

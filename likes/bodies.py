@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterable
 from typing import IO, Any, NoReturn
 
 from django.conf import settings
@@ -18,6 +19,7 @@ from rest_framework.request import Request
 
 from likes import problems
 from likes.asgi_types import App, Message, Receive, Scope, Send
+
 
 class BoundedBody:
     """The room in front of Django that never reads more of a body than the bound and one chunk.
@@ -47,8 +49,7 @@ class BoundedBody:
 def bound() -> int:
     """Return the largest body that is read, in bytes."""
     limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
-    assert isinstance(limit, int)
-    return limit
+    return sys.maxsize if limit is None else limit
 
 
 def content_length(scope: Scope) -> int | None:
@@ -98,7 +99,8 @@ def unread() -> Receive:
 
 async def silence() -> Message:
     """Wait to be cancelled."""
-    return await asyncio.get_running_loop().create_future()
+    never: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+    return await never
 
 
 def refuse_large_bodies(
@@ -144,7 +146,8 @@ class Negotiation(DefaultContentNegotiation):
         return super().select_parser(request, parsers) if request.content_type else parsers[0]
 
     def select_renderer(
-        self, request: Request, renderers: list[BaseRenderer], format_suffix: str | None = None
+        self, request: Request, renderers: Iterable[BaseRenderer], format_suffix: str | None = None
     ) -> tuple[BaseRenderer, str]:
         """Return the first renderer of the view."""
-        return renderers[0], renderers[0].media_type or ""
+        renderer = next(iter(renderers))
+        return renderer, renderer.media_type or ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from http import HTTPStatus
 from itertools import pairwise
 from typing import Any
@@ -42,7 +43,8 @@ class Ready(Api):
         if not unwell:
             return Response({"status": "ready", "parts": parts})
         body = problems.document(HTTPStatus.SERVICE_UNAVAILABLE, f"Not well: {', '.join(unwell)}.", parts=parts)
-        return Response(body, body["status"], headers={"Retry-After": str(RETRY_AFTER)}, content_type=problems.MEDIA_TYPE)
+        headers = {"Retry-After": str(RETRY_AFTER)}
+        return Response(body, HTTPStatus.SERVICE_UNAVAILABLE, headers=headers, content_type=problems.MEDIA_TYPE)
 
 
 def look_at_redis() -> dict[str, Any]:
@@ -56,7 +58,7 @@ def is_durable() -> bool:
 
 
 def look_at_database() -> dict[str, Any]:
-    """Return the running sums of the books. Raises django.db.Error, or ImproperlyConfigured for another deployment's."""
+    """Return the running sums of the books. Raises django.db.Error, ImproperlyConfigured for another deployment."""
     books.check_deployment()
     return books.status()
 
@@ -66,24 +68,29 @@ PROBES = {"redis": Probe(look_at_redis), "database": Probe(look_at_database)}
 
 def judge(found: dict[str, Found]) -> dict[str, dict[str, Any]]:
     """Return for each part whether it is `ok`, what is wrong with it, and its figures."""
-    redis, database = found["redis"], found["database"]
-    parts = {"redis": away(redis) or judge_redis(redis), "database": away(database) or part([])}
-    parts["flush"] = away(redis) or judge_flush(redis["shards"])
-    parts["books"] = away(redis) or away(database) or judge_books(redis["shards"], database)
-    return parts
+    return {
+        "redis": judged(judge_redis, found, "redis"),
+        "database": judged(judge_database, found, "database"),
+        "flush": judged(judge_flush, found, "redis"),
+        "books": judged(judge_books, found, "redis", "database"),
+    }
+
+
+def judged(judge: Callable[..., dict[str, Any]], found: dict[str, Found], *servers: str) -> dict[str, Any]:
+    """Judge a part by what the looks at its servers found, or say which of them did not answer."""
+    away = [f"{name}: {why_away(found[name])}" for name in servers if isinstance(found[name], Exception)]
+    return part(away) if away else judge(*(found[name] for name in servers))
+
+
+def why_away(found: Found) -> str:
+    """Return what a stranger may know of a look that failed; addresses stay in the log."""
+    log.warning("not ready: %r", found)
+    return str(found) if isinstance(found, TimeoutError | ImproperlyConfigured) else "cannot be asked"
 
 
 def part(wrong: list[str], **figures: Any) -> dict[str, Any]:
     """Return one part of the answer."""
     return {"ok": not wrong, **({"problems": wrong} if wrong else {}), **figures}
-
-
-def away(found: Found) -> dict[str, Any] | None:
-    """Return the part of a server that did not answer, None of one that did; the address stays in the log."""
-    if not isinstance(found, Exception):
-        return None
-    log.warning("not ready: %s", found)
-    return part([str(found) if isinstance(found, TimeoutError | ImproperlyConfigured) else "cannot be reached"])
 
 
 def judge_redis(redis: dict[str, Any]) -> dict[str, Any]:
@@ -94,6 +101,11 @@ def judge_redis(redis: dict[str, Any]) -> dict[str, Any]:
     if not redis["durable"]:
         wrong.append("no drain can be made durable, so nothing is flushed: set appendonly yes, or LIKES_BARRIER=off")
     return part(wrong, maxmemory_policy=redis["policy"], barrier=settings.LIKES_BARRIER)
+
+
+def judge_database(database: dict[str, Any]) -> dict[str, Any]:
+    """Judge PostgreSQL: it answered, and it is this deployment's."""
+    return part([], batches=database["batches"])
 
 
 def judge_flush(shards: list[dict[str, Any]]) -> dict[str, Any]:

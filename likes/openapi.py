@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeVar
 
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.types import OpenApiTypes
@@ -14,7 +14,7 @@ from rest_framework import serializers
 from likes.parameters import MOST_POSTS
 from likes.serializers import BulkSerializer, DemoPostSerializer, PostSerializer, ShortLikeSerializer
 
-Decorator = Callable[[Any], Any]
+Method = TypeVar("Method", bound=Callable[..., Any])
 PROBLEM = "application/problem+json"
 GUARDED = (401, 403)
 BODY = (400, 413, 415)
@@ -28,7 +28,7 @@ class ProblemSerializer(serializers.Serializer[Any]):
     title = serializers.CharField()
     status = serializers.IntegerField()
     detail = serializers.CharField()
-    errors = serializers.DictField(
+    errors = serializers.DictField(  # type: ignore[assignment]  # a declared field, moved off the class by DRF
         child=serializers.ListField(child=serializers.CharField()),
         required=False,
         help_text="of a 400: what is wrong, by field, such as `likes[3].count`",
@@ -67,7 +67,7 @@ class PostLikesSerializer(serializers.Serializer[Any]):
     pending = serializers.IntegerField()
 
 
-class BearerScheme(OpenApiAuthenticationExtension):
+class BearerScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]  # untyped there
     """How BearerAuthentication is named in the document."""
 
     target_class = "likes.authentication.BearerAuthentication"
@@ -90,92 +90,97 @@ CHALLENGE = header("WWW-Authenticate", "how to authenticate", response=[401])
 LOCATION = header("Location", "the post's address", response=[201])
 POSTS = OpenApiParameter(
     "post", {"type": "array", "items": {"type": "integer"}, "minItems": 1, "maxItems": MOST_POSTS}, required=True
-)  # type: ignore[arg-type]  # a raw schema is documented, and missing from the annotation
+)
 
 
 def operation(
-    name: str,
-    summary: str,
-    answer: tuple[int, Any],
-    problems: Sequence[int] = (),
-    *,
-    tag: str = "likes",
-    request: Any = None,
-    parameters: Sequence[OpenApiParameter] = (),
-) -> Decorator:
-    """Describe a method of a view: its one good answer, and the problems that it can be answered with."""
-    status, body = answer
-    responses: dict[Any, Any] = {status: body}
+    name: str, summary: str, answer: tuple[Any, Any], problems: Sequence[int] = (), **more: Any
+) -> Callable[[Method], Method]:
+    """Describe a method of a view: its one good answer, and the problems that it can be answered with.
+
+    `more` is what `extend_schema` takes: tags, request, parameters.
+    """
+    responses = dict([answer])
     for code in sorted({*problems, 413}):
         responses[code, PROBLEM] = OpenApiResponse(ProblemSerializer, description=HTTPStatus(code).phrase)
-    added = [*parameters, *([RETRY_AFTER] if 503 in problems else []), *([CHALLENGE] if 401 in problems else [])]
-    return extend_schema(
-        operation_id=name, summary=summary, tags=[tag], request=request, responses=responses, parameters=added
+    added = [param for code, param in ((503, RETRY_AFTER), (401, CHALLENGE)) if code in problems]
+    parameters = [*more.pop("parameters", []), *added]
+    decorator: Callable[[Method], Method] = extend_schema(
+        operation_id=name, summary=summary, responses=responses, parameters=parameters, **({"request": None} | more)
     )
+    return decorator
 
 
 like = operation(
-    "like", "Like a post", (202, LikedSerializer), (400, 404, 503), parameters=[KEY, REPLAYED]
-)
-short_like = operation(
-    "shortLike",
-    "Like a post, or without postId a random demo post",
-    (202, LikedSerializer),
-    (*BODY, 404, 503),
-    tag="short forms",
-    request=ShortLikeSerializer,
-    parameters=[KEY, REPLAYED],
+    "like", "Like a post", (202, LikedSerializer), (400, 404, 503), tags=["likes"], parameters=[KEY, REPLAYED]
 )
 like_many = operation(
     "likeMany",
     "Count many likes in one call",
     (202, AcceptedSerializer),
     (*BODY, *GUARDED, 503),
+    tags=["likes"],
     request=BulkSerializer,
     parameters=[KEY, REPLAYED],
 )
 read_many = operation(
-    "readLikes", "Live totals of posts", (200, TotalsSerializer), (400, 503), parameters=[POSTS]
+    "readLikes", "Live totals of posts", (200, TotalsSerializer), (400, 503), tags=["likes"], parameters=[POSTS]
 )
-read_likes = operation("readPostLikes", "The total of a post, in its parts", (200, PostLikesSerializer), (404, 503))
-list_posts = operation("listPosts", "Posts, newest first", (200, PostSerializer(many=True)), (400, 503), tag="posts")
+read_likes = operation(
+    "readPostLikes", "The total of a post, in its parts", (200, PostLikesSerializer), (404, 503), tags=["likes"]
+)
+list_posts = operation(
+    "listPosts",
+    "Posts, newest first",
+    (200, PostSerializer(many=True)),
+    (400, 503),
+    tags=["posts"],
+)
 create_post = operation(
     "createPost",
     "Make a post",
     (201, PostSerializer),
     (*BODY, *GUARDED, 503),
-    tag="posts",
+    tags=["posts"],
     request=PostSerializer,
     parameters=[LOCATION],
+)
+read_post = operation("readPost", "A post", (200, PostSerializer), (404, 503), tags=["posts"])
+change_post = operation(
+    "changePost",
+    "Change a post's title",
+    (200, PostSerializer),
+    (*BODY, *GUARDED, 404, 503),
+    tags=["posts"],
+    request=PostSerializer,
+)
+delete_post = operation(
+    "deletePost", "Delete a post", (204, OpenApiResponse(description="gone")), (*GUARDED, 404, 503), tags=["posts"]
+)
+short_like = operation(
+    "shortLike",
+    "Like a post, or without postId a random demo post",
+    (202, LikedSerializer),
+    (*BODY, 404, 503),
+    tags=["short forms"],
+    request=ShortLikeSerializer,
+    parameters=[KEY, REPLAYED],
+)
+short_likes = operation(
+    "shortLikes", "The total of a post, in its parts", (200, PostLikesSerializer), (404, 503), tags=["short forms"]
 )
 create_demo_post = operation(
     "createDemoPost",
     "Make a post, under a title of its own or a demo one",
     (201, DemoPostSerializer),
     (*BODY, *GUARDED, 503),
-    tag="short forms",
+    tags=["short forms"],
     request=DemoPostSerializer,
     parameters=[LOCATION],
 )
-read_post = operation("readPost", "A post", (200, PostSerializer), (404, 503), tag="posts")
-change_post = operation(
-    "changePost",
-    "Change a post's title",
-    (200, PostSerializer),
-    (*BODY, *GUARDED, 404, 503),
-    tag="posts",
-    request=PostSerializer,
-)
-delete_post = operation(
-    "deletePost", "Delete a post", (204, OpenApiResponse(description="gone")), (*GUARDED, 404, 503), tag="posts"
-)
-health = operation("health", "Whether this process is alive", (200, OpenApiTypes.OBJECT), tag="operating")
-ready = operation(
-    "ready", "Whether each part works, by name", (200, OpenApiTypes.OBJECT), (503,), tag="operating"
-)
-metrics = operation(
-    "metrics", "Measures for Prometheus", ((200, "text/plain"), OpenApiTypes.STR), tag="operating"  # type: ignore[arg-type]
-)
+health = operation("health", "Whether this process is alive", (200, OpenApiTypes.OBJECT), tags=["operating"])
+ready = operation("ready", "Whether each part works, by name", (200, OpenApiTypes.OBJECT), (503,), tags=["operating"])
+metrics = operation("metrics", "Measures for Prometheus", ((200, "text/plain"), OpenApiTypes.STR), tags=["operating"])
 
 
 def add_streams(result: dict[str, Any], **_: Any) -> dict[str, Any]:

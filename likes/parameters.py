@@ -43,7 +43,7 @@ def idempotency_key(request: Request) -> str | None:
 
 
 def post_ids(request: Request) -> list[int]:
-    """Return the ids of `?post=1&post=2` that a post could have; raise ValidationError for none, over 100, no digits."""
+    """Return the ids of `?post=1&post=2` that posts could have; raise ValidationError for none, over 100, no digits."""
     try:
         given = request.query_params.getlist("post")
     except TooManyFieldsSent as error:

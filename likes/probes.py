@@ -34,7 +34,7 @@ class Probe:
     def _run(self, future: Future[dict[str, Any]]) -> None:
         try:
             future.set_result(self.look())
-        except Exception as error:  # whatever it is, it is what the look has found
+        except Exception as error:  # noqa: BLE001 (whatever it is, it is what the look has found)
             future.set_exception(error)
         finally:
             connections.close_all()  # Django keeps one for each thread, and this thread ends

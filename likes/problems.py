@@ -14,7 +14,8 @@ from rest_framework import exceptions
 from rest_framework.permissions import SAFE_METHODS
 from rest_framework.response import Response
 
-from likes import buffer, counts
+from likes import counts
+from likes.buffer import Unavailable
 from likes.instruments import UNKNOWN_OUTCOMES
 
 MEDIA_TYPE = "application/problem+json"
@@ -67,22 +68,21 @@ def handler(error: Exception, context: dict[str, Any]) -> Response | None:
 
 def as_api_exception(error: Exception, method: str | None) -> exceptions.APIException | None:
     """Return the exception of DRF's that says to HTTP what `error` says to us."""
+    known: exceptions.APIException | None = None
     match error:
         case exceptions.APIException():
-            return error
+            known = error
         case counts.UnknownPost() | Http404():
-            return exceptions.NotFound("There is no such post.")
+            known = exceptions.NotFound("There is no such post.")
         case counts.KeyReused():
-            return exceptions.ValidationError({"Idempotency-Key": "This key came with another body before."})
+            known = exceptions.ValidationError({"Idempotency-Key": "came with another body before"})
         case PermissionDenied():
-            return exceptions.PermissionDenied()
-        case RequestDataTooBig():
-            return TooLarge()
-        case buffer.Unavailable():
-            return ServiceUnavailable(error.outcome, error.retry_after)
+            known = exceptions.PermissionDenied()
+        case Unavailable():
+            known = ServiceUnavailable(error.outcome, error.retry_after)
         case OperationalError() | InterfaceError():  # a commit may have happened before the connection was lost
-            return ServiceUnavailable("not_applied" if method in SAFE_METHODS else "unknown", DATABASE_RETRY_AFTER)
-    return None
+            known = ServiceUnavailable("not_applied" if method in SAFE_METHODS else "unknown", DATABASE_RETRY_AFTER)
+    return known
 
 
 def summary(error: exceptions.APIException) -> str:
@@ -112,11 +112,9 @@ def by_field(detail: Any, name: str = "") -> Iterator[tuple[str, list[str]]]:
     """Yield each invalid field and its messages, nested ones by their path: `likes[3].count`."""
     if isinstance(detail, dict):
         for key, inner in detail.items():
-            yield from by_field(inner, f"{name}.{key}" if name else str(key))
-    elif isinstance(detail, list) and any(isinstance(inner, dict | list) for inner in detail):
-        for index, inner in enumerate(detail):
-            yield from by_field(inner, f"{name}[{index}]")
-    elif detail:
+            step = f"[{key}]" if isinstance(key, int) else f".{key}"
+            yield from by_field(inner, (name + step).removeprefix("."))
+    else:
         yield name or "body", [str(text) for text in (detail if isinstance(detail, list) else [detail])]
 
 

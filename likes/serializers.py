@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from likes.models import MAX_ID, Post
@@ -25,17 +26,16 @@ class WholeNumber(serializers.IntegerField):
         return data
 
 
+@extend_schema_field({"oneOf": [{"type": "integer"}, {"type": "string", "pattern": "^[0-9]+$"}]})
 class PostId(serializers.Field[int, Any, int, Any]):
     """An id as old clients send it: 1 or "1"."""
-
-    default_error_messages = {"invalid": "must be a post's id: a whole number, or one in a string"}
 
     def to_internal_value(self, data: Any) -> int:
         """Return the id, of any size; raise ValidationError for what is none."""
         if type(data) is int:
             return data
         if not isinstance(data, str) or not DIGITS.fullmatch(data):
-            self.fail("invalid")
+            raise serializers.ValidationError("must be a post's id: a whole number, or one in a string")
         return int(data) if len(data) <= len(str(MAX_ID)) else NO_POST
 
     def to_representation(self, value: int) -> int:
@@ -50,7 +50,7 @@ class PostSerializer(serializers.ModelSerializer[Post]):
 
     class Meta:
         model = Post
-        fields = ["id", "title", "likes", "created_at", "updated_at"]
+        fields = ("id", "title", "likes", "created_at", "updated_at")
 
     def get_likes(self, post: Post) -> int:
         """Return the live total; a post that was just made has none."""
@@ -61,8 +61,7 @@ class PostSerializer(serializers.ModelSerializer[Post]):
 class DemoPostSerializer(PostSerializer):
     """The same, for those who only want a post to like."""
 
-    class Meta(PostSerializer.Meta):
-        extra_kwargs = {"title": {"default": DEMO_TITLE}}
+    title = serializers.CharField(max_length=200, default=DEMO_TITLE)
 
 
 class EntrySerializer(serializers.Serializer[Any]):
@@ -75,7 +74,7 @@ class EntrySerializer(serializers.Serializer[Any]):
 class BulkSerializer(serializers.Serializer[Any]):
     """Many likes in one call; one bad entry refuses all."""
 
-    likes = EntrySerializer(many=True, min_length=1, max_length=MOST_ENTRIES)
+    likes = serializers.ListField(child=EntrySerializer(), min_length=1, max_length=MOST_ENTRIES)
 
 
 class ShortLikeSerializer(serializers.Serializer[Any]):
