@@ -106,11 +106,17 @@ def fold(shard: int, until: datetime) -> int:
     removed, _ = old.delete()
     Batch.objects.bulk_create(
         Batch(
-            id=uuid4(), shard=shard, epoch=group["epoch"], kind=group["kind"], likes=group["total"], posts=group["moved"],
-            drained_at=group["newest"], folded=group["rows"] + group["already"],
+            id=uuid4(),
+            shard=shard,
+            epoch=group["epoch"],
+            kind=group["kind"],
+            likes=group["total"],
+            posts=group["moved"],
+            drained_at=group["newest"],
+            folded=group["rows"] + group["already"],
         )
         for group in groups
-    )  # fmt: skip
+    )
     return removed - len(groups)
 
 
@@ -185,9 +191,14 @@ def note_losses(shard: int, living: str) -> int:
 
 
 def status() -> dict[str, Any]:
-    """Return running sums of flushes (`likes`, `posts`, `batches`, `seconds`), `unsettled`, and by shard `folded_until`."""
+    """Return running sums of flushes (`likes`, `posts`, `batches`, `seconds`), `unsettled` adjustments,
+    `folded_until` by shard, and every epoch. Raises django.db.Error.
+    """
     told = ShardEpoch.objects.aggregate(
-        likes=_sum("likes"), posts=_sum("posts"), batches=_sum("batches"), milliseconds=Coalesce(Sum("milliseconds"), 0.0)
+        likes=_sum("likes"),
+        posts=_sum("posts"),
+        batches=_sum("batches"),
+        milliseconds=Coalesce(Sum("milliseconds"), 0.0),
     )
     return {
         "likes": told["likes"],

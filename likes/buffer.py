@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any, Literal, cast
 from zlib import crc32
 
@@ -13,9 +11,10 @@ import redis
 from django.conf import settings
 from redis.exceptions import ResponseError
 
+from likes.values import Acked, Batch, Counted, Like, Look, ShardLook, Total, moment
 from likes.wire import Call, Script, Unavailable, connect, new_id, send
 
-__all__ = ["Batch", "Buffer", "Counted", "Like", "Total", "Unavailable", "buffer", "flusher"]
+__all__ = ["Acked", "Batch", "Buffer", "Counted", "Like", "Look", "Total", "Unavailable", "buffer", "flusher"]
 
 BASE_SECONDS = 24 * 3600  # how long a post nobody likes stays warm
 BARRIER_MILLISECONDS = 1500  # an everysec AOF is synced within one second, on a slow disk two
@@ -25,92 +24,6 @@ LIKE, TOTALS, DRAIN, ACK, SETTLE, FAIL, LOOK = (
     Script.load(name) for name in ("like", "totals", "drain", "ack", "settle", "fail", "look")
 )
 COLD, COUNTED, REPLAYED = 0, 1, 2
-
-
-@dataclass(frozen=True, slots=True)
-class Like:
-    """`count` likes of a post, under an Idempotency-Key or none."""
-
-    post: int
-    count: int = 1
-    key: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Total:
-    """A live total of one moment: what PostgreSQL holds, what is on its way there, and when (`version` grows)."""
-
-    persisted: int
-    pending: int
-    version: int
-
-    @property
-    def likes(self) -> int:
-        return self.persisted + self.pending
-
-
-@dataclass(frozen=True, slots=True)
-class Counted:
-    """A like that was taken, now or, when `replayed`, before under the same key."""
-
-    total: Total
-    replayed: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """What one look at posts of a shard saw; `missing` are cold, `inflight` is per post."""
-
-    gen: str
-    batch: str
-    totals: dict[int, Total]
-    missing: dict[int, int]  # cold post → its likes in flight
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Likes drained together. Times are of Redis' clock; `durable` says that the drain survives a power cut."""
-
-    shard: int
-    id: str
-    kind: str
-    epoch: str
-    accepted: int
-    drained_at: datetime
-    since: datetime
-    failures: int
-    likes: dict[int, int]
-    gen: str
-    adopted: bool
-    durable: bool
-    left: int = field(default=0)  # counters still in `dirty`
-
-
-@dataclass(frozen=True, slots=True)
-class ShardLook:
-    """A shard at one moment, for the audit."""
-
-    gen: str
-    batch: str
-    epoch: str
-    accepted: int
-    inflight: int
-    pending: int
-
-
-@dataclass(frozen=True, slots=True)
-class Acked:
-    """What became of an ack: `acked`, `adjusted` (a total changed meanwhile) or `late` (somebody else did it)."""
-
-    status: Literal["acked", "adjusted", "late"]
-    version: int
-    pending: dict[int, int]
-
-
-def moment(microseconds: str) -> datetime:
-    """Return Redis' TIME in microseconds as a datetime, exactly."""
-    seconds, rest = divmod(int(microseconds), 1_000_000)
-    return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest)
 
 
 class Buffer:
@@ -188,16 +101,18 @@ class Buffer:
 
     # --- Totals, warm and cold.
 
-    def look(self, posts: Mapping[int, Sequence[int]], found: Mapping[int, tuple[Look, Mapping[int, int]]]) -> dict[int, Look]:
+    def look(
+        self, posts: Mapping[int, Sequence[int]], found: Mapping[int, tuple[Look, Mapping[int, int]]]
+    ) -> dict[int, Look]:
         """Read live totals of posts, grouped by shard, in one round trip. Raises Unavailable.
 
         `found` holds, for a shard, the look after which PostgreSQL was asked and the bases it gave; they are stored
         if nothing moved since.
         """
-        replies = send(self.client, [self._totals_call(shard, group, *found.get(shard, ())) for shard, group in posts.items()])
-        return {
-            shard: _look(group, *reply) for (shard, group), reply in zip(posts.items(), replies, strict=True)
-        }
+        replies = send(
+            self.client, [self._totals_call(shard, group, *found.get(shard, ())) for shard, group in posts.items()]
+        )
+        return {shard: _look(group, *reply) for (shard, group), reply in zip(posts.items(), replies, strict=True)}
 
     def _totals_call(
         self, shard: int, posts: Sequence[int], seen: Look | None = None, bases: Mapping[int, int] | None = None
@@ -220,7 +135,7 @@ class Buffer:
         [reply], durable = self._durably([Call(DRAIN, keys, [new_id(), adopt, *posts])])
         if reply[0] in ("busy", "idle"):
             return cast('Literal["busy", "idle"]', reply[0])
-        return _batch(shard, durable, *reply)
+        return _batch(shard, durable, reply)
 
     def ack(self, batch: Batch, totals: Mapping[int, int]) -> Acked:
         """Let a batch go that PostgreSQL holds; `totals` are the persisted ones of its posts, gone ones left out.
@@ -290,7 +205,10 @@ class Buffer:
         """
         commands: list[Sequence[str]] = [("TIME",)]
         for shard in range(self.shards):
-            commands += [("MGET", *self.keys(shard, "accepted", "epoch", "since")), ("HGETALL", self.key(shard, "batch"))]
+            commands += [
+                ("MGET", *self.keys(shard, "accepted", "epoch", "since")),
+                ("HGETALL", self.key(shard, "batch")),
+            ]
         now, *replies = send(self.client, [], *commands)
         _raise_refusals([now, *replies])
         return [_status(now, *pair) for pair in zip(replies[::2], replies[1::2], strict=True)]
@@ -333,9 +251,8 @@ def _look(posts: Sequence[int], gen: str, batch: str, version: str, answers: Seq
     return Look(gen, batch, totals, missing)
 
 
-def _batch(
-    shard: int, durable: bool, status: str, about: Sequence[str], inflight: Sequence[str], gen: str, left: int
-) -> Batch:
+def _batch(shard: int, durable: bool, reply: Sequence[Any]) -> Batch:
+    status, about, inflight, gen, left = reply
     told = dict(zip(about[::2], about[1::2], strict=True))
     return Batch(
         shard=shard,

@@ -6,7 +6,6 @@ Knows no HTTP. Everything here raises buffer.Unavailable when a server it needs 
 from __future__ import annotations
 
 import json
-import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -14,14 +13,11 @@ from dataclasses import dataclass
 from hashlib import blake2b
 
 from django.db import Error as DatabaseError
-from django.db import connection
 from django.db.models import QuerySet
 
 from likes import books, ledger
 from likes.buffer import Counted, Like, Look, Total, Unavailable, buffer, flusher
 from likes.models import MAX_ID, Post
-
-log = logging.getLogger(__name__)
 
 COLD_SECONDS = 1.0  # how long a cold post is tried while batches come and go under it
 ABSENT_SECONDS = 1.0  # how long a post is remembered as absent
@@ -120,7 +116,9 @@ def _like_all(likes: Sequence[Like]) -> list[Counted | None]:
             known = totals(likes[i].post for i in cold)
         except Unavailable as error:
             # Part of the call may stand in Redis already: then nobody may be told that nothing was applied.
-            raise Unavailable("unknown", str(error)) from error if some_counted else error
+            if not some_counted:
+                raise
+            raise Unavailable("unknown", str(error)) from error
         some_counted = some_counted or len(cold) < len(waiting)
         waiting = [i for i in cold if likes[i].post in known]
         if waiting and time.monotonic() > deadline:
@@ -147,7 +145,9 @@ def _like_under_key(likes: Sequence[Like], key: str) -> BulkLiked:
             cold = [post for shard in missing if shard not in kept for post in parts[shard] if known[post]]
             found = totals(cold)
         except Unavailable as error:
-            raise Unavailable("unknown", str(error)) from error if kept else error
+            if not kept:
+                raise
+            raise Unavailable("unknown", str(error)) from error
         known.update({post: post in found for post in cold})
         if cold and time.monotonic() > deadline:
             raise Unavailable("unknown" if kept else "not_applied", "a post stayed cold")

@@ -15,8 +15,8 @@ from django.db.models import BigIntegerField, F, JSONField, TextField, Value
 from django.db.models.expressions import CombinedExpression
 from django.db.models.functions import Cast
 
-from likes.buffer import Batch
 from likes.models import OrphanedLikes, Post, QuarantinedLikes, ShardState
+from likes.values import Batch
 
 log = logging.getLogger(__name__)
 
@@ -98,14 +98,14 @@ def _refuse_folded(batch: Batch) -> None:
 
 def _enter(batch: Batch) -> bool:
     """Write the batch into the ledger; False when it is there. The primary key settles which of two flushers adds."""
-    about = [batch.id, batch.shard, batch.epoch, batch.kind, sum(batch.likes.values()), len(batch.likes), batch.drained_at]
     with connection.cursor() as cursor:
         cursor.execute(
             "INSERT INTO likes_batch (id, shard, epoch, kind, likes, posts, drained_at, folded)"
             " VALUES (%s, %s, %s, %s, %s, %s, %s, 0) ON CONFLICT DO NOTHING",
-            about,
+            [batch.id, batch.shard, batch.epoch, batch.kind, batch.total, len(batch.likes), batch.drained_at],
         )
-        return cursor.rowcount == 1
+        inserted: int = cursor.rowcount
+    return inserted == 1
 
 
 def _lock(posts: Iterable[int]) -> Totals:
@@ -147,17 +147,18 @@ def _note_epoch(batch: Batch, milliseconds: float) -> None:
     """Keep how much Redis had accepted in this life of the shard, so that a wiped Redis shows as a new epoch."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "INSERT INTO likes_shardepoch AS known (shard, epoch, accepted, likes, posts, batches, milliseconds, last_at)"
+            "INSERT INTO likes_shardepoch AS known"
+            " (shard, epoch, accepted, likes, posts, batches, milliseconds, last_at)"
             " VALUES (%s, %s, %s, %s, %s, 1, %s, %s) ON CONFLICT (shard, epoch) DO UPDATE SET"
             " accepted = greatest(known.accepted, excluded.accepted), likes = known.likes + excluded.likes,"
             " posts = known.posts + excluded.posts, batches = known.batches + 1,"
             " milliseconds = known.milliseconds + excluded.milliseconds,"
             " last_at = greatest(known.last_at, excluded.last_at) RETURNING batches",
-            [batch.shard, batch.epoch, batch.accepted, sum(batch.likes.values()), len(batch.likes), milliseconds, batch.drained_at],
+            [batch.shard, batch.epoch, batch.accepted, batch.total, len(batch.likes), milliseconds, batch.drained_at],
         )
         [batches] = cursor.fetchone()
     if batches == 1:
-        log.warning("new epoch shard=%d epoch=%s: its counters in Redis began anew, or this is its first flush", batch.shard, batch.epoch)
+        log.warning("new epoch shard=%d epoch=%s: the shard's first flush on this Redis", batch.shard, batch.epoch)
 
 
 def _since(started: float) -> float:

@@ -56,7 +56,7 @@ def flush_shard(shard: int) -> int:
     try:
         books.check_deployment()
         while batch := flush_batch(shard):
-            moved += sum(batch.likes.values())
+            moved += batch.total
             if not batch.left or time.monotonic() > deadline:
                 break
     except (Unavailable, DatabaseError, InterfaceError, AlreadyFolded) as error:
@@ -101,19 +101,31 @@ def _announce(batch: Batch, applied: Applied, acked: Acked, milliseconds: float)
     try:
         events.announce(batch.shard, acked.version, live, batch.likes)
         events.announce_pipeline(
-            "acked", shard=batch.shard, posts=len(batch.likes), likes=sum(batch.likes.values()),
-            milliseconds=round(milliseconds, 1), persisted=applied.totals,
-        )  # fmt: skip
+            "acked",
+            shard=batch.shard,
+            posts=len(batch.likes),
+            likes=batch.total,
+            milliseconds=round(milliseconds, 1),
+            persisted=applied.totals,
+        )
     except RedisError as error:
         log.warning("announce shard=%d batch=%s failed: %s", batch.shard, batch.id, error)
 
 
 def _log(batch: Batch, applied: Applied, acked: Acked, milliseconds: float) -> None:
-    log.info(
-        "flush shard=%d batch=%s status=%s adopted=%s repeated=%s posts=%d likes=%d apply_ms=%.1f total_ms=%.1f left=%d",
-        batch.shard, batch.id, acked.status, batch.adopted, applied.repeated, len(batch.likes),
-        sum(batch.likes.values()), applied.milliseconds, milliseconds, batch.left,
-    )  # fmt: skip
+    told = {
+        "shard": batch.shard,
+        "batch": batch.id,
+        "status": acked.status,
+        "adopted": batch.adopted,
+        "repeated": applied.repeated,
+        "posts": len(batch.likes),
+        "likes": batch.total,
+        "apply_ms": f"{applied.milliseconds:.1f}",
+        "total_ms": f"{milliseconds:.1f}",
+        "left": batch.left,
+    }
+    log.info("flush %s", " ".join(f"{name}={value}" for name, value in told.items()))
 
 
 @shared_task(name="likes.retain")

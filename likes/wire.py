@@ -81,7 +81,9 @@ def send(client: redis.Redis, calls: Sequence[Call], *more: Sequence[str | int])
     place. Raises Unavailable, `not_applied` where nothing was sent or Redis refused the first script before running
     it, else `unknown`; and ResponseError where a script failed, which is a fault of ours.
     """
-    replies = _round_trip(client, [("EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.args) for call in calls], more)
+    replies = _round_trip(
+        client, [("EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.args) for call in calls], more
+    )
     missing = [i for i, reply in enumerate(replies[: len(calls)]) if isinstance(reply, NoScriptError)]
     if missing:
         again = [calls[i] for i in missing]

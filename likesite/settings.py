@@ -72,7 +72,9 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 # --- Counting (docs/architecture.md).
 LIKES_PREFIX: str = env.str("LIKES_PREFIX", "likes")
 if not LIKES_PREFIX.isascii() or not LIKES_PREFIX.replace("-", "").replace("_", "").isalnum():
-    raise ImproperlyConfigured("LIKES_PREFIX must be letters, digits, - and _ only: it becomes part of a key's hash tag")
+    raise ImproperlyConfigured(
+        "LIKES_PREFIX must be letters, digits, - and _ only: it becomes part of a key's hash tag"
+    )
 LIKES_SHARDS = whole("LIKES_SHARDS", 8, low=1, high=100)
 LIKES_FLUSH_SECONDS = number("LIKES_FLUSH_SECONDS", 1.0, low=0.1, high=3600)
 LIKES_ADOPT_SECONDS = number("LIKES_ADOPT_SECONDS", 3.0, low=0, high=3600)

@@ -19,9 +19,24 @@ from likesite.embedded import Postgres, Valkey
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 60.0  # a deadline for starts; they take a tenth of a second
 # What a caller may have set and the tests must not see.
-SCRUBBED = ("DATABASE_URL", "REDIS_URL", "CELERY_BROKER_URL", "SECRET_KEY", "DEBUG", "ALLOWED_HOSTS", "PORT", "LOCUST_PORT",
-            "WEB_WORKERS", "CORS_ALLOWED_ORIGINS", "CSRF_TRUSTED_ORIGINS", "COOKIES_SECURE", "BEHIND_TLS_PROXY", "LOG_LEVEL",
-            "PROMETHEUS_MULTIPROC_DIR", "HOST")  # fmt: skip
+SCRUBBED = (
+    "DATABASE_URL",
+    "REDIS_URL",
+    "CELERY_BROKER_URL",
+    "SECRET_KEY",
+    "DEBUG",
+    "ALLOWED_HOSTS",
+    "HOST",
+    "PORT",
+    "LOCUST_PORT",
+    "WEB_WORKERS",
+    "CORS_ALLOWED_ORIGINS",
+    "CSRF_TRUSTED_ORIGINS",
+    "COOKIES_SECURE",
+    "BEHIND_TLS_PROXY",
+    "LOG_LEVEL",
+    "PROMETHEUS_MULTIPROC_DIR",
+)
 
 
 def eventually(condition: Callable[[], object], what: str, timeout: float = 30.0) -> None:
@@ -132,9 +147,15 @@ def valkey(**options: str) -> Server:
 def manage(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run `manage.py …` to its end and return what it printed."""
     return subprocess.run(
-        [sys.executable, "manage.py", *arguments], cwd=ROOT, env=os.environ | environment, capture_output=True, text=True,
-        stdin=subprocess.DEVNULL, timeout=120, check=False,
-    )  # fmt: skip
+        [sys.executable, "manage.py", *arguments],
+        cwd=ROOT,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        timeout=120,
+        check=False,
+    )
 
 
 def scrub() -> None:

@@ -14,12 +14,16 @@ from likes.buffer import Unavailable
 
 
 class Command(BaseCommand):
-    help = "Hold the likes that Redis accepted against those that PostgreSQL has. Exit 0: exact, 1: drift, 2: could not tell."
+    help = "Hold the likes Redis accepted against those PostgreSQL has. Exit 0: exact, 1: drift, 2: could not tell."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--json", action="store_true", help="print one JSON object")
-        parser.add_argument("--seconds", type=float, default=audit.SHARD_SECONDS, help="how long to look at a busy shard")
-        parser.add_argument("--note-losses", action="store_true", help="take note of what wiped Redises lost: no drift any more")
+        parser.add_argument(
+            "--seconds", type=float, default=audit.SHARD_SECONDS, help="how long to look at a busy shard"
+        )
+        parser.add_argument(
+            "--note-losses", action="store_true", help="take note of what wiped Redises lost: no drift any more"
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
