@@ -113,13 +113,13 @@ def _like_all(likes: Sequence[Like]) -> list[Counted | None]:
         try:
             counted.update(zip(waiting, buffer.like([likes[i] for i in waiting]), strict=True))
             cold = [i for i in waiting if counted[i] is None]
+            some_counted = some_counted or len(cold) < len(waiting)
             known = totals(likes[i].post for i in cold)
         except Unavailable as error:
             # Part of the call may stand in Redis already: then nobody may be told that nothing was applied.
             if not some_counted:
                 raise
             raise Unavailable("unknown", str(error)) from error
-        some_counted = some_counted or len(cold) < len(waiting)
         waiting = [i for i in cold if likes[i].post in known]
         if waiting and time.monotonic() > deadline:
             raise Unavailable("unknown" if some_counted else "not_applied", "a post stayed cold")
