@@ -60,8 +60,13 @@ def listing(posts: list[Post], *, more: bool) -> dict[str, object]:
         note = ""
     except Unavailable:
         totals, note = {}, NO_TOTALS
-    rows = [{"post": post, "likes": f"{totals.get(post.pk, post.likes):,}"} for post in posts]
+    rows = [row(post, totals.get(post.pk, post.likes)) for post in posts]
     return {"rows": rows, "note": note, "older": posts[-1].pk if more else None}
+
+
+def row(post: Post, likes: int) -> dict[str, object]:
+    """Return what the template shows of one post."""
+    return {"post": post, "likes": likes, "shown": f"{likes:,}"}
 
 
 def page(request: HttpRequest, context: dict[str, object], status: int = 200) -> HttpResponse:

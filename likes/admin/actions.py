@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
@@ -54,7 +54,7 @@ def reset_likes(site: AnyAdmin, request: HttpRequest, queryset: QuerySet[Post]) 
         return ask_before_reset(site, request, queryset)
     posts = list(queryset)
     try:
-        # Flushed first: likes that are still on their way when a total is reset count from zero.
+        # First, because a like that is still on its way when a total is reset counts from zero.
         flush(post.pk for post in posts)
     except (Unavailable, DatabaseError) as error:
         warn(request, UNFLUSHED, error)
@@ -86,7 +86,8 @@ def reset(request: HttpRequest, posts: list[Post]) -> None:
         warn(request, UNSETTLED, error)
     else:
         messages.success(request, f"Totals set to zero: {changed}. The adjustments say what they were.")
-    LogEntry.objects.log_actions(request.user.pk, posts, CHANGE, "Reset likes.")
+    user = cast("int", request.user.pk)  # nobody gets here without an account
+    LogEntry.objects.log_actions(user, posts, CHANGE, "Reset likes.")
 
 
 def settle(request: HttpRequest, posts: list[int]) -> None:

@@ -9,7 +9,7 @@ from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from likes.admin.listing import ViewOnly
+from likes.admin.listing import ViewOnly, moment
 from likes.models import Adjustment, Batch, Deployment, OrphanedLikes, QuarantinedLikes, ShardEpoch, ShardState
 
 
@@ -29,7 +29,7 @@ class ShardFilter(admin.SimpleListFilter):
 class BatchAdmin(ViewOnly):
     """The ledger, newest first."""
 
-    list_display = ("id", "shard", "kind", "likes", "posts", "drained_at", "applied_at", "folded")
+    list_display = (moment("drained_at"), "shard", "kind", "likes", "posts", moment("applied_at"), "folded", "id")
     list_filter = (ShardFilter, "drained_at")
     search_fields = ("id__exact",)
     search_help_text = "The id of a batch."
@@ -40,7 +40,7 @@ class BatchAdmin(ViewOnly):
 class AdjustmentAdmin(ViewOnly):
     """Resets and deletes, newest first."""
 
-    list_display = ("id", "post_id", "kind", "likes", "by", "created_at", "settled_at")
+    list_display = ("id", "kind", "post_id", "likes", "by", moment("created_at"), moment("settled_at"))
     list_filter = ("kind", ("settled_at", admin.EmptyFieldListFilter))
     search_fields = ("post_id__exact", "by")
     search_help_text = "The id of a post, or who did it."
@@ -49,7 +49,7 @@ class AdjustmentAdmin(ViewOnly):
 class MovedLikesAdmin(ViewOnly):
     """Likes that reached no post."""
 
-    list_display = ("id", "post_id", "likes", "batch", "created_at")
+    list_display: tuple[Any, ...] = ("id", "post_id", "likes", moment("created_at"), "batch")
     search_fields = ("post_id__exact", "batch__exact")
     search_help_text = "The id of a post or of a batch."
 
@@ -70,7 +70,17 @@ class QuarantinedLikesAdmin(MovedLikesAdmin):
 class ShardEpochAdmin(ViewOnly):
     """The lives of each shard's counters; the audit says what those that ended took with them."""
 
-    list_display = ("id", "shard", "epoch", "accepted", "likes", "posts", "batches", "last_at", "noted_at")
+    list_display = (
+        "id",
+        "shard",
+        "accepted",
+        "likes",
+        "posts",
+        "batches",
+        moment("last_at"),
+        moment("noted_at"),
+        "epoch",
+    )
     list_filter = (ShardFilter,)
 
 
@@ -78,11 +88,11 @@ class ShardEpochAdmin(ViewOnly):
 class ShardStateAdmin(ViewOnly):
     """How far each shard's ledger is folded."""
 
-    list_display = ("shard", "folded_until")
+    list_display = ("shard", moment("folded_until"))
 
 
 @admin.register(Deployment)
 class DeploymentAdmin(ViewOnly):
     """How this deployment shards."""
 
-    list_display = ("prefix", "shards", "created_at")
+    list_display = ("prefix", "shards", moment("created_at"))

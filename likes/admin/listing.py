@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, cast
 
 from django.contrib import admin
 from django.core.paginator import Paginator
-from django.db.models import Model
+from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 from django.utils.functional import cached_property
 
@@ -16,8 +17,21 @@ if TYPE_CHECKING:
 else:  # Django's classes take type parameters from the checker only
     AnyAdmin, AnyPaginator = admin.ModelAdmin, Paginator
 
+NONE = "\N{EN DASH}"  # what a column shows where there is nothing to show
+
 # Rows that a list numbers pages for: the rest is found by search and filter, never by counting a table.
 LISTED_ROWS = 10_000
+
+
+def moment(field: str) -> Callable[[Model], str]:
+    """Return a column that shows a time to the second, in UTC: Django's own stops at minutes, and batches do not."""
+
+    @admin.display(description=field.removesuffix("_at"))
+    def column(row: Model) -> str:
+        value = getattr(row, field)
+        return f"{value:%Y-%m-%d %H:%M:%S}" if value else NONE
+
+    return column
 
 
 class BoundedPaginator(AnyPaginator):
@@ -25,8 +39,8 @@ class BoundedPaginator(AnyPaginator):
 
     @cached_property
     def rows(self) -> int:
-        found: int = self.object_list.order_by()[: LISTED_ROWS + 1].count()
-        return found
+        rows = cast("QuerySet[Any]", self.object_list)
+        return rows.order_by()[: LISTED_ROWS + 1].count()
 
     @cached_property
     def count(self) -> int:

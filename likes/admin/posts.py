@@ -10,16 +10,15 @@ from django.contrib import admin, messages
 from django.contrib.admin.views.main import ChangeList
 from django.db import transaction
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 
 from likes import counts
 from likes.admin.actions import flush_now, reset_likes, settle
-from likes.admin.listing import Listing
+from likes.admin.listing import NONE, Listing, moment
 from likes.buffer import Total, Unavailable
 from likes.models import Post
 
 ACTION_POSTS = 900  # posts an action takes at once: its confirmation is one form, and Django reads 1,000 fields of one
-UNKNOWN = "\N{EN DASH}"
 NO_TOTALS = "Live totals cannot be read: Redis is away. Persisted totals are as of the last flush."
 
 
@@ -53,7 +52,7 @@ class PostList(ChangeList):
 class PostAdmin(Listing):
     """Posts. What changes a total is a like, or an action or a delete that leaves an Adjustment."""
 
-    list_display = ("id", "title", "persisted", "pending", "live", "created_at")
+    list_display = ("id", "title", "persisted", "pending", "live", moment("created_at"))
     list_display_links = ("id", "title")
     list_filter = ("created_at",)
     search_fields = ("title", "id__exact")
@@ -72,27 +71,27 @@ class PostAdmin(Listing):
     def pending(self, post: Post) -> int | str:
         """Return the likes on their way to PostgreSQL."""
         total = total_of(post)
-        return total.pending if total else UNKNOWN
+        return total.pending if total else NONE
 
     @admin.display
     def live(self, post: Post) -> int | str:
         """Return persisted and pending likes together."""
         total = total_of(post)
-        return total.likes if total else UNKNOWN
+        return total.likes if total else NONE
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         """Return the list that reads totals."""
         return PostList
 
     def render_change_form(
-        self, request: HttpRequest, context: dict[str, Any], *args: Any, obj: Post | None = None, **kwargs: Any
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
     ) -> HttpResponse:
         """Show the form of one post, with its totals."""
-        if obj is not None:
-            read_totals(request, [obj])
-        return super().render_change_form(request, context, *args, obj=obj, **kwargs)
+        if kwargs.get("obj") is not None:
+            read_totals(request, [kwargs["obj"]])
+        return super().render_change_form(request, context, *args, **kwargs)
 
-    def response_action(self, request: HttpRequest, queryset: QuerySet[Post]) -> HttpResponseBase | None:
+    def response_action(self, request: HttpRequest, queryset: QuerySet[Post]) -> HttpResponse | None:
         """Run an action, unless all posts of a list too long to confirm were chosen."""
         if request.POST.get("select_across") == "1" and queryset[ACTION_POSTS:].exists():
             messages.error(request, f"An action takes {ACTION_POSTS} posts at most: search or filter first.")
