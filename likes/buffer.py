@@ -12,7 +12,7 @@ from django.conf import settings
 from redis.exceptions import ResponseError
 
 from likes.values import Acked, Batch, Counted, Like, Look, ShardLook, Total, moment
-from likes.wire import Call, Script, Unavailable, connect, new_id, send
+from likes.wire import Call, Script, Unavailable, ask, connect, new_id, send
 
 __all__ = ["Acked", "Batch", "Buffer", "Counted", "Like", "Look", "Total", "Unavailable", "buffer", "flusher"]
 
@@ -87,7 +87,7 @@ class Buffer:
     def kept_answers(self, key: str) -> dict[int, str]:
         """Return what each shard keeps under the key of a whole call. Raises Unavailable."""
         commands = [("GET", self.key(shard, f"idem:bulk:{key}")) for shard in range(self.shards)]
-        replies = send(self.client, [], *commands)
+        replies = ask(self.client, [], *commands)
         _raise_refusals(replies)
         return {shard: reply for shard, reply in enumerate(replies) if reply is not None}
 
@@ -109,7 +109,7 @@ class Buffer:
         `found` holds, for a shard, the look after which PostgreSQL was asked and the bases it gave; they are stored
         if nothing moved since.
         """
-        replies = send(
+        replies = ask(
             self.client, [self._totals_call(shard, group, *found.get(shard, ())) for shard, group in posts.items()]
         )
         return {shard: _look(group, *reply) for (shard, group), reply in zip(posts.items(), replies, strict=True)}
@@ -177,24 +177,24 @@ class Buffer:
 
     def syncs_always(self) -> bool:
         """Return whether a reply of Redis means that the write is on disk. Raises Unavailable."""
-        replies = send(self.client, [], ("CONFIG", "GET", "appendonly"), ("CONFIG", "GET", "appendfsync"))
+        replies = ask(self.client, [], ("CONFIG", "GET", "appendonly"), ("CONFIG", "GET", "appendfsync"))
         return [_setting(reply) for reply in replies] == ["yes", "always"]
 
     def waits_for_disk(self) -> bool:
         """Return whether Redis can be asked to wait until a write is on disk. Raises Unavailable."""
-        [reply] = send(self.client, [], ("WAITAOF", 0, 0, 1))
-        [enabled] = send(self.client, [], ("INFO", "persistence"))
+        [reply] = ask(self.client, [], ("WAITAOF", 0, 0, 1))
+        [enabled] = ask(self.client, [], ("INFO", "persistence"))
         return not isinstance(reply, ResponseError) and enabled.get("aof_enabled") == 1
 
     def evicts(self) -> str:
         """Return Redis' maxmemory policy; anything but noeviction loses likes. Raises Unavailable."""
-        [memory] = send(self.client, [], ("INFO", "memory"))
+        [memory] = ask(self.client, [], ("INFO", "memory"))
         return str(memory["maxmemory_policy"])
 
     def work(self) -> list[int]:
         """Return the shards that have likes to move. Raises Unavailable."""
         commands = [("EXISTS", *self.keys(shard, "dirty", "batch")) for shard in range(self.shards)]
-        replies = send(self.client, [], *commands)
+        replies = ask(self.client, [], *commands)
         _raise_refusals(replies)
         return [shard for shard, reply in enumerate(replies) if reply]
 
@@ -209,7 +209,7 @@ class Buffer:
                 ("MGET", *self.keys(shard, "accepted", "epoch", "since")),
                 ("HGETALL", self.key(shard, "batch")),
             ]
-        now, *replies = send(self.client, [], *commands)
+        now, *replies = ask(self.client, [], *commands)
         _raise_refusals([now, *replies])
         return [_status(now, *pair) for pair in zip(replies[::2], replies[1::2], strict=True)]
 
@@ -218,7 +218,7 @@ class Buffer:
         posts = cast("set[str]", self._plain("SMEMBERS", self.key(shard, "dirty")))
         names = ("gen", "batch", "inflight", "accepted", "epoch", "dirty")
         keys = self.keys(shard, *names, *(f"pending:{post}" for post in posts))
-        [[gen, batch, accepted, epoch, dirty, inflight, pending]] = send(self.client, [Call(LOOK, keys, [])])
+        [[gen, batch, accepted, epoch, dirty, inflight, pending]] = ask(self.client, [Call(LOOK, keys, [])])
         if dirty > len(posts):
             return None
         return ShardLook(gen, batch, epoch, int(accepted), sum(map(int, inflight)), sum(map(int, pending)))
@@ -228,7 +228,7 @@ class Buffer:
         return cast("str", self._plain("GET", self.key(shard, "gen")) or "")
 
     def _plain(self, *command: str | int) -> Any:
-        replies = send(self.client, [], command)
+        replies = ask(self.client, [], command)
         _raise_refusals(replies)
         return replies[0]
 

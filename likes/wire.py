@@ -20,6 +20,7 @@ Outcome = Literal["not_applied", "unknown"]
 
 CONNECT_TIMEOUT = 0.4  # seconds; with REPLY_TIMEOUT below the 1.5 s in which a like without Redis is answered
 REPLY_TIMEOUT = 0.9  # seconds
+CONNECTIONS = 1_000  # of a process at once; redis-py's own limit, 100, turns likes away when Redis pauses for a moment
 RETRY_AFTER = 1  # seconds; a Redis that was killed is back in about that
 
 # How Redis begins the errors with which it turns a call away before running any of it.
@@ -68,6 +69,7 @@ def connect(url: str, reply_timeout: float = REPLY_TIMEOUT) -> redis.Redis:
         retry=Retry(NoBackoff(), 0),
         socket_connect_timeout=CONNECT_TIMEOUT,
         socket_timeout=reply_timeout,
+        max_connections=CONNECTIONS,
         decode_responses=True,
         protocol=2,  # no handshake: one round trip less on a new connection
         driver_info=None,
@@ -88,12 +90,29 @@ def send(client: redis.Redis, calls: Sequence[Call], *more: Sequence[str | int])
     if missing:
         again = [calls[i] for i in missing]
         commands = [("EVAL", call.script.source, len(call.keys), *call.keys, *call.args) for call in again]
-        second = _round_trip(client, commands, more)
+        second = _again(client, commands, more, all_missing=len(missing) == len(calls))
         for i, reply in zip(missing, second, strict=False):
             replies[i] = reply
         replies[len(calls) :] = second[len(again) :]
     _raise_first_error(replies[: len(calls)])
     return replies
+
+
+def ask(client: redis.Redis, calls: Sequence[Call], *more: Sequence[str | int]) -> list[Any]:
+    """As `send`, for what counts nothing: whatever became of it, the outcome is `not_applied`."""
+    try:
+        return send(client, calls, *more)
+    except Unavailable as error:
+        raise Unavailable("not_applied", str(error)) from error
+
+
+def _again(client: redis.Redis, scripts: Sequence[Any], more: Sequence[Any], *, all_missing: bool) -> list[Any]:
+    try:
+        return _round_trip(client, scripts, more)
+    except Unavailable as error:
+        if all_missing:
+            raise
+        raise Unavailable("unknown", str(error)) from error  # the others ran in the first round trip
 
 
 def _round_trip(client: redis.Redis, scripts: Sequence[Any], more: Sequence[Any]) -> list[Any]:
@@ -107,7 +126,7 @@ def _round_trip(client: redis.Redis, scripts: Sequence[Any], more: Sequence[Any]
     try:
         return list(pipe.execute(raise_on_error=False))
     except BusyLoadingError as error:
-        raise Unavailable("not_applied" if len(scripts) == 1 else "unknown", "Redis is loading its data") from error
+        raise Unavailable("not_applied" if len(scripts) <= 1 else "unknown", "Redis is loading its data") from error
     except (RedisConnectionError, RedisTimeoutError) as error:
         raise Unavailable("unknown", f"Redis did not answer: {error}") from error
 
