@@ -9,7 +9,8 @@ from django.conf import settings
 from django.db import Error as DatabaseError
 from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest
 from django.http.request import split_domain_port
-from django.shortcuts import render
+from django.shortcuts import redirect, render
+from django.templatetags.static import static
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
@@ -51,6 +52,12 @@ def home(request: HttpRequest) -> HttpResponse:
         log.warning("the page has no posts: the database is away", exc_info=True)
         return page(request, {"note": NO_POSTS}, status=503)
     return page(request, listing(posts[:POSTS], more=len(posts) > POSTS))
+
+
+@require_safe
+def favicon(request: HttpRequest) -> HttpResponse:
+    """Send browsers from the address they guess to the icon."""
+    return redirect(static("likes/favicon.svg"))
 
 
 def listing(posts: list[Post], *, more: bool) -> dict[str, object]:

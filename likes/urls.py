@@ -10,6 +10,7 @@ register_converter(PostIdConverter, "post")
 
 urlpatterns = [
     path("", pages.home, name="home"),
+    path("favicon.ico", pages.favicon),  # browsers ask for it on pages that name none: the admin, the API's docs
     path("api/v1/posts", views.Posts.as_view(), name="posts"),
     path("api/v1/posts/<post:post>", views.OnePost.as_view(), name="post"),
     path("api/v1/posts/<post:post>/like", views.LikePost.as_view(), name="like"),

@@ -78,7 +78,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 'verbose_name_plural': 'batches',
-                'indexes': [models.Index(models.F('shard'), models.F('drained_at'), name='batch_by_age')],
+                'indexes': [models.Index(models.F('shard'), models.F('drained_at'), name='batch_by_age'), models.Index(models.F('drained_at'), name='batch_newest')],
             },
         ),
         migrations.CreateModel(
