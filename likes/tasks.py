@@ -38,11 +38,17 @@ def refuse_other_shards(**_: Any) -> None:
 
 @shared_task(name="likes.tick", time_limit=TICK_LIMIT)
 def tick() -> None:
-    """Send one flush for each shard that has likes to move; settle adjustments that a crash left."""
-    for shard in flusher.work():
-        flush_shard.apply_async((shard,), expires=FLUSH_SECONDS)
-    if settled := counts.settle():
-        log.info("settled adjustments=%d", settled)
+    """Send one flush for each shard that has likes to move; settle adjustments that a crash left.
+
+    A server that is away is one line in the log, and work for the next tick.
+    """
+    try:
+        for shard in flusher.work():
+            flush_shard.apply_async((shard,), expires=FLUSH_SECONDS)
+        if settled := counts.settle():
+            log.info("settled adjustments=%d", settled)
+    except (Unavailable, DatabaseError, InterfaceError) as error:
+        log.warning("tick left for later: %s: %s", type(error).__name__, str(error).strip())
 
 
 @shared_task(name="likes.flush_shard")
