@@ -108,8 +108,9 @@ def judge_database(database: dict[str, Any]) -> dict[str, Any]:
     return part([], batches=database["batches"])
 
 
-def judge_flush(shards: list[dict[str, Any]]) -> dict[str, Any]:
+def judge_flush(redis: dict[str, Any]) -> dict[str, Any]:
     """Judge by the age of the oldest like that PostgreSQL does not hold, and not by which processes run."""
+    shards = redis["shards"]
     age = oldest(shards)
     wrong = []
     if age > settings.LIKES_STALE_SECONDS:
@@ -122,9 +123,9 @@ def oldest(shards: list[dict[str, Any]]) -> float:
     return max((shard["now"] - shard["since"]).total_seconds() if shard["since"] else 0.0 for shard in shards)
 
 
-def judge_books(shards: list[dict[str, Any]], database: dict[str, Any]) -> dict[str, Any]:
+def judge_books(redis: dict[str, Any], database: dict[str, Any]) -> dict[str, Any]:
     """Judge whether the books take what comes: a batch older than the fold mark can never be applied."""
-    folded = database["folded_until"]
+    folded, shards = database["folded_until"], redis["shards"]
     wrong = [
         f"shard {shard}: its batch was drained before the ledger was folded, and nobody can tell if it was applied"
         for shard, state in enumerate(shards)
