@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
-from uuid import uuid4
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connection, transaction
-from django.db.models import Count, Max, QuerySet, Sum
+from django.db.models import QuerySet, Sum
 from django.db.models.functions import Coalesce, Now
 
 from likes.models import Adjustment, Batch, Deployment, OrphanedLikes, Post, QuarantinedLikes, ShardEpoch, ShardState
@@ -88,36 +87,30 @@ def settled(adjustments: Iterable[int]) -> None:
 
 @transaction.atomic
 def fold(shard: int, until: datetime) -> int:
-    """Fold a shard's ledger rows drained at or before `until` into one for each epoch and kind; return how many.
+    """Fold a shard's ledger rows drained at or before `until` into one for each epoch and kind; return how many went.
 
-    The mark is kept in the same transaction: from then on `ledger.apply` refuses a batch of that age.
+    The mark is kept in the same transaction: from then on `ledger.apply` refuses a batch of that age. It never goes
+    back, whatever a clock does: a batch whose row is folded away would be applied again.
     """
-    ShardState.objects.update_or_create(
-        shard=shard, defaults={"folded_until": until}, create_defaults={"folded_until": until}
-    )
-    old = Batch.objects.filter(shard=shard, drained_at__lte=until)
-    if not old.filter(folded=0).exists():
-        return 0
-    groups = list(
-        old.values("epoch", "kind").annotate(
-            total=Sum("likes"), moved=Sum("posts"), rows=Count("*"), already=Sum("folded"), newest=Max("drained_at")
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO likes_shardstate AS known (shard, folded_until) VALUES (%s, %s)"
+            " ON CONFLICT (shard) DO UPDATE SET folded_until = greatest(known.folded_until, excluded.folded_until)",
+            [shard, until],
         )
-    )
-    removed, _ = old.delete()
-    Batch.objects.bulk_create(
-        Batch(
-            id=uuid4(),
-            shard=shard,
-            epoch=group["epoch"],
-            kind=group["kind"],
-            likes=group["total"],
-            posts=group["moved"],
-            drained_at=group["newest"],
-            folded=group["rows"] + group["already"],
+        if not Batch.objects.filter(shard=shard, drained_at__lte=until, folded=0).exists():
+            return 0
+        # One statement: what is summed is what is deleted, even when a late flusher adds a row meanwhile.
+        cursor.execute(
+            "WITH old AS (DELETE FROM likes_batch WHERE shard = %s AND drained_at <= %s RETURNING *), fold AS ("
+            " INSERT INTO likes_batch (id, shard, epoch, kind, likes, posts, drained_at, folded)"
+            " SELECT gen_random_uuid(), shard, epoch, kind, sum(likes), sum(posts), max(drained_at),"
+            " sum(greatest(folded, 1)) FROM old GROUP BY shard, epoch, kind RETURNING id)"
+            " SELECT (SELECT count(*) FROM old) - (SELECT count(*) FROM fold)",
+            [shard, until],
         )
-        for group in groups
-    )
-    return removed - len(groups)
+        [gone] = cursor.fetchone()
+    return int(gone)
 
 
 # --- The sums of the audit.

@@ -73,9 +73,9 @@ def _apply(batch: Batch, add: Callable[[Batch, Totals], Totals]) -> Applied:
     started = time.perf_counter()
     with transaction.atomic():
         _limit_waiting()
-        _refuse_folded(batch)
         if not _enter(batch):
             return Applied(totals(list(batch.likes), [])[0], repeated=True, milliseconds=_since(started))
+        _refuse_folded(batch)  # after the row is in: a fold that removed an earlier one has committed its mark by now
         persisted = add(batch, _lock(batch.likes))
         _keep_orphans(batch, persisted)
         milliseconds = _since(started)

@@ -50,7 +50,7 @@ class Batch(models.Model):
     epoch = models.UUIDField()
     kind = models.CharField(max_length=16, choices=Kind)
     likes = models.BigIntegerField(help_text="likes as drained")
-    posts = models.IntegerField()
+    posts = models.BigIntegerField(help_text="counters moved")
     drained_at = models.DateTimeField(help_text="by the clock of Redis")
     applied_at = models.DateTimeField(db_default=Now())
     folded = models.IntegerField(default=0, help_text="how many batches this row stands for; 0: itself")

@@ -71,7 +71,7 @@ class Migration(migrations.Migration):
                 ('epoch', models.UUIDField()),
                 ('kind', models.CharField(choices=[('like', 'likes')], max_length=16)),
                 ('likes', models.BigIntegerField(help_text='likes as drained')),
-                ('posts', models.IntegerField()),
+                ('posts', models.BigIntegerField(help_text='counters moved')),
                 ('drained_at', models.DateTimeField(help_text='by the clock of Redis')),
                 ('applied_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
                 ('folded', models.IntegerField(default=0, help_text='how many batches this row stands for; 0: itself')),
