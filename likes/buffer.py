@@ -219,9 +219,10 @@ class Buffer:
         names = ("gen", "batch", "inflight", "accepted", "epoch", "dirty")
         keys = self.keys(shard, *names, *(f"pending:{post}" for post in posts))
         [[gen, batch, accepted, epoch, dirty, inflight, pending]] = ask(self.client, [Call(LOOK, keys, [])])
-        if dirty > len(posts):
+        counters = [int(likes) for likes in pending if likes is not None]
+        if len(counters) != dirty:  # as many as before is not enough: some may have gone while others came
             return None
-        return ShardLook(gen, batch, epoch, int(accepted), sum(map(int, inflight)), sum(map(int, pending)))
+        return ShardLook(gen, batch, epoch, int(accepted), sum(map(int, inflight)), sum(counters))
 
     def gen(self, shard: int) -> str:
         """Return the shard's `gen`: unchanged, no batch moved and no total was adjusted. Raises Unavailable."""

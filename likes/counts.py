@@ -31,7 +31,7 @@ class UnknownPost(Exception):
 
 
 class KeyReused(Exception):
-    """An Idempotency-Key came back with another body; nothing was counted."""
+    """An Idempotency-Key came back with another body; nothing was counted, unless both calls ran at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +131,7 @@ def _like_under_key(likes: Sequence[Like], key: str) -> BulkLiked:
     digest = blake2b(json.dumps([(like.post, like.count) for like in likes]).encode(), digest_size=12).hexdigest()
     by_post = {like.post: like for like in likes}
     kept = buffer.kept_answers(key)
-    if any(not answer.startswith(digest) for answer in kept.values()):
-        raise KeyReused
+    _refuse_other_body(digest, kept.values())
     parts = buffer.by_shard(by_post)
     replayed = parts.keys() <= kept.keys()
     known = {post: _may_exist(post) for post in by_post}
@@ -142,6 +141,7 @@ def _like_under_key(likes: Sequence[Like], key: str) -> BulkLiked:
             calls = {shard: _part(digest, [by_post[post] for post in parts[shard]], known) for shard in missing}
             answers = buffer.like_under_key(key, calls)
             kept.update({shard: answer for shard, answer in answers.items() if answer is not None})
+            _refuse_other_body(digest, kept.values())  # one that came at the same time was not kept a moment ago
             cold = [post for shard in missing if shard not in kept for post in parts[shard] if known[post]]
             found = totals(cold)
         except Unavailable as error:
@@ -154,6 +154,11 @@ def _like_under_key(likes: Sequence[Like], key: str) -> BulkLiked:
     told = [json.loads(kept[shard].partition(" ")[2]) for shard in parts]
     unknown = {post for part in told for post in part["unknown"]}
     return BulkLiked(sum(part["accepted"] for part in told), [post for post in by_post if post in unknown], replayed)
+
+
+def _refuse_other_body(digest: str, kept: Iterable[str]) -> None:
+    if any(not answer.startswith(digest) for answer in kept):
+        raise KeyReused
 
 
 def _part(digest: str, likes: Sequence[Like], known: Mapping[int, bool]) -> tuple[list[Like], str]:
