@@ -43,7 +43,9 @@ class Buffer:
         return f"{{{self.prefix}:{shard:02d}}}:{name}"
 
     def keys(self, shard: int, *names: str) -> list[str]:
-        return [self.key(shard, name) for name in names]
+        """Return several keys of a shard."""
+        tag = self.key(shard, "")
+        return [tag + name for name in names]
 
     def by_shard(self, posts: Iterable[int]) -> dict[int, list[int]]:
         """Group posts by their shard."""
@@ -144,9 +146,8 @@ class Buffer:
         """
         keys = self.keys(batch.shard, "batch", "inflight", "gen", "version")
         args: list[str | int] = [batch.id, batch.gen, BASE_SECONDS]
-        for post in batch.likes:
-            keys += self.keys(batch.shard, f"base:{post}", f"pending:{post}")
-            args.append(totals.get(post, ""))
+        keys += self.keys(batch.shard, *(f"{name}:{post}" for post in batch.likes for name in ("base", "pending")))
+        args += [totals.get(post, "") for post in batch.likes]
         [[status, version, pending]] = send(self.client, [Call(ACK, keys, args)])
         return Acked(status, int(version), dict(zip(batch.likes, map(int, pending), strict=True)))
 

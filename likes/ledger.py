@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from django.db import DataError, IntegrityError, connection, transaction
-from django.db.models import BigIntegerField, F, JSONField, TextField, Value
-from django.db.models.expressions import CombinedExpression
+from django.db.models import BigIntegerField, F, JSONField, QuerySet, TextField, Value
+from django.db.models.expressions import CombinedExpression, RawSQL
 from django.db.models.functions import Cast
 
 from likes.models import OrphanedLikes, Post, QuarantinedLikes, ShardState
@@ -110,15 +110,20 @@ def _enter(batch: Batch) -> bool:
 
 def _lock(posts: Iterable[int]) -> Totals:
     """Lock rows in primary-key order, so that no two transactions wait for each other, and read their totals."""
-    rows = Post.objects.select_for_update(no_key=True).filter(pk__in=list(posts)).order_by("pk")
+    rows = _posts(posts).select_for_update(no_key=True).order_by("pk")
     return dict(rows.values_list("pk", "likes"))
+
+
+def _posts(posts: Iterable[int]) -> QuerySet[Post]:
+    """Return posts by their ids, sent as one array: Django spends as long on 5,000 parameters as PostgreSQL on the rows."""
+    return Post.objects.filter(pk__in=RawSQL("SELECT unnest(%s::bigint[])", [list(posts)]))
 
 
 def _add(batch: Batch, locked: Totals) -> Totals:
     """Add every count in one UPDATE. The rows are locked, so what they hold now is what was read plus the count."""
     counts = Value({str(post): batch.likes[post] for post in locked}, output_field=JSONField())
     count = CombinedExpression(counts, "->>", Cast("pk", TextField()), output_field=TextField())
-    Post.objects.filter(pk__in=list(locked)).update(likes=F("likes") + Cast(count, BigIntegerField()))
+    _posts(locked).update(likes=F("likes") + Cast(count, BigIntegerField()))
     return {post: likes + batch.likes[post] for post, likes in locked.items()}
 
 

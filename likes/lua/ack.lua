@@ -18,13 +18,12 @@ if ours then redis.call('DEL', KEYS[2], KEYS[1]) end
 for i = 4, #ARGV do
   local base_key, pending_key = KEYS[4 + (i - 3) * 2 - 1], KEYS[4 + (i - 3) * 2]
   local pending = redis.call('GET', pending_key)
-  redis.call('DEL', base_key)
-  if unmoved and ARGV[i] ~= '' then
-    if pending then
-      redis.call('SET', base_key, ARGV[i]) -- no expiry: new likes came meanwhile
-    else
-      redis.call('SET', base_key, ARGV[i], 'EX', ARGV[3])
-    end
+  if not unmoved or ARGV[i] == '' then
+    redis.call('DEL', base_key)
+  elseif pending then
+    redis.call('SET', base_key, ARGV[i]) -- no expiry: new likes came meanwhile
+  else
+    redis.call('SET', base_key, ARGV[i], 'EX', ARGV[3])
   end
   pendings[i - 3] = pending or '0'
 end

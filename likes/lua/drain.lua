@@ -28,16 +28,22 @@ if redis.call('EXISTS', KEYS[3]) == 1 then
   return answer('adopted')
 end
 
-local moved = 0
+local CHUNK = 1000 -- values handed to one command: Lua's stack ends at about 8,000
+local moved = {}
 for i = 3, #ARGV do
   local likes = redis.call('GETDEL', KEYS[8 + i - 2])
   if likes then
-    redis.call('HSET', KEYS[2], ARGV[i], likes)
-    moved = moved + 1
+    moved[#moved + 1] = ARGV[i]
+    moved[#moved + 1] = likes
   end
-  redis.call('SREM', KEYS[1], ARGV[i])
 end
-if moved == 0 then return {'idle'} end
+for i = 3, #ARGV, CHUNK do
+  redis.call('SREM', KEYS[1], unpack(ARGV, i, math.min(i + CHUNK - 1, #ARGV)))
+end
+if #moved == 0 then return {'idle'} end
+for i = 1, #moved, CHUNK do
+  redis.call('HSET', KEYS[2], unpack(moved, i, math.min(i + CHUNK - 1, #moved)))
+end
 
 redis.call('HSET', KEYS[3],
   'id', ARGV[1], 'kind', 'like', 'failures', '0',
