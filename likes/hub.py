@@ -141,6 +141,7 @@ class Hub:
                 logger.log(level, "live updates are interrupted: %s", error)
             except Exception:  # a fault of ours must not silence every stream until the next start
                 logger.exception("the listener failed and begins anew")
+            self._doubt()
             await asyncio.sleep(self._pause)
             self._pause = min(LONGEST_PAUSE, self._pause * 2)
 
@@ -157,8 +158,13 @@ class Hub:
         """Make good what was missed while there was no subscription: every post that is listened to is read again."""
         logger.info("live updates: subscribed")
         self._pause = SHORTEST_PAUSE
-        self._announced.doubt()
+        self._doubt()
         for post, mailboxes in self._watching.items():
-            self._latest[post].version = UNKNOWN  # a wiped Redis may say a lower one, and is right
             self._snapshots.ask([post], mailboxes)
         self._snapshots.ask(self._announced.last(POSTS_READ_AGAIN), self._everything)
+
+    def _doubt(self) -> None:
+        """Take whatever is read or told next: a Redis that was wiped may say a lower version, and is right."""
+        self._announced.doubt()
+        for latest in self._latest.values():
+            latest.version = UNKNOWN

@@ -48,6 +48,7 @@ class Stream:
         self._ping_seconds = ping_seconds
         self._write_seconds = write_seconds
         self._hub: Hub | None = None
+        self._writing: set[asyncio.Timeout] = set()
         self._lifespan = Lifespan(startup, opened=self._running, closing=self._close, closed=self._stop)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -93,8 +94,12 @@ class Stream:
         await end(send)
 
     async def _write(self, send: Send, text: str) -> None:
-        async with asyncio.timeout(self._write_seconds):
-            await send({"type": "http.response.body", "body": text.encode(), "more_body": True})
+        async with asyncio.timeout(self._write_seconds) as deadline:
+            self._writing.add(deadline)
+            try:
+                await send({"type": "http.response.body", "body": text.encode(), "more_body": True})
+            finally:
+                self._writing.discard(deadline)
 
     def _running(self) -> Hub:
         """Return the hub; it starts with the process, or with the first stream where a server has no lifespan."""
@@ -104,7 +109,12 @@ class Stream:
         return self._hub
 
     def _close(self) -> None:
+        """End every stream; one whose reader takes nothing is not waited for."""
         self._running().close()
+        soon = asyncio.get_running_loop().time() + END_SECONDS
+        for deadline in self._writing:
+            if not deadline.expired():
+                deadline.reschedule(soon)
 
     async def _stop(self) -> None:
         await self._running().stop()

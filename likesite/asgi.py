@@ -2,12 +2,15 @@
 
 import logging
 import os
+from typing import cast
 
 from django.core.asgi import get_asgi_application
 from django.db import DatabaseError, close_old_connections
 
+from likes.asgi_types import App
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "likesite.settings")
-django_application = get_asgi_application()
+django_application = cast(App, get_asgi_application())  # mappings of ASGI, narrower in the stubs than in truth
 
 from likes import books, counts  # noqa: E402 - models can be imported only now
 from likes.bodies import BoundedBody  # noqa: E402

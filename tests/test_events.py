@@ -1,0 +1,110 @@
+"""What travels from a flush to the streams, and what else may be found on that wire."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from likes import events
+from tests.servers import Server
+
+Messages = Iterator[bytes]
+
+
+@pytest.fixture
+def wire(redis: Server) -> Iterator[Messages]:
+    """What is published on django-eventstream's channel."""
+    with Redis.from_url(redis.server.url, socket_timeout=30) as client, client.pubsub() as pubsub:
+        pubsub.subscribe(events.WIRE)
+        heard = pubsub.listen()
+        assert next(heard)["type"] == "subscribe"
+        yield (message["data"] for message in heard)
+
+
+def envelope(data: Any, channel: str = "likes:likes", kind: str = "message") -> str:
+    return json.dumps({"channel": channel, "event_type": kind, "data": json.dumps(data), "pub_id": None})
+
+
+def test_an_announcement_arrives_as_it_was_made(wire: Messages) -> None:
+    events.announce(3, 17, {1: 10, 2: 2**60}, {1: 4, 2: -5})
+    assert events.parse(next(wire)) == events.Update(17, {1: 10, 2: 2**60}, {1: 4, 2: -5})
+
+
+def test_it_is_in_the_format_of_django_eventstream(wire: Messages) -> None:
+    events.announce(3, 17, {1: 10}, {1: 4})
+    told = json.loads(next(wire))
+    assert told.keys() == {"channel", "event_type", "data", "pub_id"}
+    assert (told["channel"], told["event_type"]) == ("likes:likes", "message")
+    assert json.loads(told["data"]) == {"shard": 3, "version": 17, "totals": {"1": 10}, "added": {"1": 4}}
+
+
+def test_many_posts_travel_in_several_messages_and_none_is_lost(wire: Messages) -> None:
+    totals = {post: post * 10 for post in range(1, 2_502)}
+    events.announce(0, 5, totals, dict.fromkeys(totals, 1))
+    arrived = [events.parse(next(wire)) for _ in range(3)]
+    assert all(isinstance(update, events.Update) and len(update.totals) <= 1_000 for update in arrived)
+    assert {post: total for update in arrived for post, total in update.totals.items()} == totals  # type: ignore[union-attr]
+
+
+def test_a_step_of_the_pipeline_arrives_as_one_line_of_json(wire: Messages) -> None:
+    events.announce_pipeline("acked", posts=2, likes=7, milliseconds=1.5, persisted={1: 3, 2: 4})
+    step = events.parse(next(wire))
+    assert isinstance(step, events.PipelineUpdate)
+    assert "\n" not in step.text
+    assert json.loads(step.text) == {
+        "stage": "acked", "posts": 2, "likes": 7, "milliseconds": 1.5, "persisted": {"1": 3, "2": 4},
+    }  # fmt: skip
+
+
+def test_announcing_keeps_no_thread(wire: Messages) -> None:
+    events.announce(0, 1, {1: 1}, {1: 1})
+    before = threading.active_count()
+    for version in range(2, 12):
+        events.announce(0, version, {1: version}, {1: 1})
+    assert threading.active_count() == before
+
+
+GARBAGE = {
+    "not text": b"\xff\xfe",
+    "no JSON": "hello",
+    "no object": "[1, 2]",
+    "an empty object": "{}",
+    "nothing": "",
+    "deep nesting": "[" * 100_000,
+    "a channel that is no text": json.dumps({"channel": {}, "event_type": "message", "data": "{}"}),
+    "data that is no text": json.dumps({"channel": "likes:likes", "event_type": "message", "data": {"version": 1}}),
+    "data that is no JSON": json.dumps({"channel": "likes:likes", "event_type": "message", "data": "{"}),
+    "no members": envelope({}),
+    "totals in a list": envelope({"version": 1, "totals": [[1, 2]], "added": {}}),
+    "a total as text": envelope({"version": 1, "totals": {"1": "2"}, "added": {}}),
+    "a total that is true": envelope({"version": 1, "totals": {"1": True}, "added": {}}),
+    "a fractional total": envelope({"version": 1, "totals": {"1": 1.5}, "added": {}}),
+    "a total beyond PostgreSQL's": envelope({"version": 1, "totals": {"1": 2**63}, "added": {}}),
+    "a version that is null": envelope({"version": None, "totals": {"1": 2}, "added": {}}),
+    "a post that is no number": envelope({"version": 1, "totals": {"x": 2}, "added": {}}),
+    "a post with a sign": envelope({"version": 1, "totals": {"-1": 2}, "added": {}}),
+    "a post in other digits": envelope({"version": 1, "totals": {"٣": 2}, "added": {}}),
+    "post 0": envelope({"version": 1, "totals": {"0": 2}, "added": {}}),
+    "another type of event": envelope({"version": 1, "totals": {"1": 2}, "added": {}}, kind="other"),
+    "another deployment": envelope({"version": 1, "totals": {"1": 2}, "added": {}}, channel="theirs:likes"),
+    "a longer prefix": envelope({"version": 1, "totals": {"1": 2}, "added": {}}, channel="x-likes:likes"),
+    "a step without a stage": envelope({"posts": 1}, channel="likes:pipeline"),
+    "a step that is no object": envelope("acked", channel="likes:pipeline"),
+    "a step with NaN": envelope({"stage": "acked", "posts": float("nan")}, channel="likes:pipeline"),
+}
+
+
+@pytest.mark.parametrize("raw", GARBAGE.values(), ids=GARBAGE.keys())
+def test_what_is_not_ours_is_ignored_quietly(raw: str | bytes, caplog: pytest.LogCaptureFixture) -> None:
+    assert events.parse(raw) is None
+    assert not caplog.records
+
+
+def test_members_of_a_later_version_are_ignored() -> None:
+    told = envelope({"version": 1, "totals": {"1": 2}, "added": {"1": 2}, "shard": 0, "later": "yes"})
+    assert events.parse(told) == events.Update(1, {1: 2}, {1: 2})

@@ -1,0 +1,123 @@
+"""How the stream room answers what is and what is not a stream."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from django.test import override_settings
+
+from tests.live import Reader, Totals, Web
+
+PATHS = ("/events", "/events/pipeline")
+
+
+@pytest.fixture(scope="module")
+def web() -> Iterator[Web]:
+    """One server for all: none of these tests waits for a total."""
+    running = Web(Totals())
+    yield running
+    running.stop()
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_stream_is_never_cached_buffered_or_compressed(web: Web, path: str) -> None:
+    with Reader(web.port, path, Accept_Encoding="gzip, br") as reader:
+        assert reader.status == 200
+        assert reader.headers["content-type"] == "text/event-stream; charset=utf-8"
+        assert reader.headers["cache-control"] == "no-cache"
+        assert reader.headers["x-accel-buffering"] == "no"
+        assert "content-encoding" not in reader.headers
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_head_answers_the_head_alone(web: Web, path: str) -> None:
+    with Reader(web.port, path, method="HEAD", Connection="close") as reader:
+        assert (reader.status, reader.headers["content-type"]) == (200, "text/event-stream; charset=utf-8")
+        assert reader.socket.recv(1) == reader.raw == b""
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "PROPFIND"])
+def test_other_methods_are_405_and_told_what_is_allowed(web: Web, path: str, method: str) -> None:
+    with Reader(web.port, path, method=method, Content_Length="0") as reader:
+        assert (reader.status, reader.headers["allow"]) == (405, "get, head, options")
+        assert reader.headers["content-type"] == "application/problem+json"
+        assert reader.body() == {
+            "type": "about:blank", "title": "Method Not Allowed", "status": 405,
+            "detail": f'Method "{method}" not allowed.',
+        }  # fmt: skip
+
+
+@pytest.mark.parametrize("query", ["post=x", "post=", "post=1&post=-2", "post=1.0", "post=%D9%A3", "post=+1"])
+def test_a_filter_that_is_no_id_is_400_and_names_the_field(web: Web, query: str) -> None:
+    with Reader(web.port, f"/events?{query}") as reader:
+        problem = reader.body()
+        assert (reader.status, reader.headers["content-type"]) == (400, "application/problem+json")
+        assert problem["errors"] == {"post": ["must be a post's id, in digits"]}
+
+
+@pytest.mark.parametrize("number", [101, 1_100])
+def test_more_than_a_hundred_posts_are_400(web: Web, number: int) -> None:
+    with Reader(web.port, "/events?" + "&".join(["post=1"] * number)) as reader:
+        assert reader.status == 400
+        assert reader.body()["errors"].keys() == {"post"}
+
+
+@pytest.mark.parametrize("query", ["post=0", "post=9223372036854775808", "post=" + "9" * 5_000])
+def test_ids_that_no_post_can_have_are_left_out(web: Web, query: str) -> None:
+    with Reader(web.port, f"/events?{query}") as reader:
+        assert reader.event() == {"count": 0, "likes": {}}
+
+
+def test_a_query_that_is_no_text_is_400(web: Web) -> None:
+    with Reader(web.port, "/events?post=%FF&\u00ff") as reader:
+        assert reader.status == 400
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_strange_host_is_400(web: Web, path: str) -> None:
+    with Reader(web.port, path, Host="evil.example") as reader:
+        assert (reader.status, reader.headers["content-type"]) == (400, "application/problem+json")
+        assert "Host" in reader.body()["detail"]
+
+
+@pytest.mark.parametrize("path", ["/", "/events/", "/events/x", "/eventsx", "/api/v1/posts", "/EVENTS"])
+def test_everything_else_goes_to_django(web: Web, path: str) -> None:
+    with Reader(web.port, path) as reader:
+        assert reader.status == 418
+
+
+def test_origins_are_closed_unless_named(web: Web) -> None:
+    with Reader(web.port, Origin="https://site.example") as reader:
+        assert "access-control-allow-origin" not in reader.headers
+
+
+@override_settings(CORS_ALLOWED_ORIGINS=["https://site.example"])
+def test_a_named_origin_may_listen(web: Web) -> None:
+    with Reader(web.port, Origin="https://site.example") as reader:
+        assert reader.headers["access-control-allow-origin"] == "https://site.example"
+        assert reader.headers["access-control-expose-headers"] == "idempotent-replayed, retry-after"
+        assert "origin" in reader.headers["vary"]
+    with Reader(web.port, Origin="https://other.example") as reader:
+        assert "access-control-allow-origin" not in reader.headers
+
+
+@override_settings(CORS_ALLOW_ALL_ORIGINS=True)
+@pytest.mark.parametrize("path", [*PATHS, "/events?post=x"])
+def test_the_demo_is_open_to_every_origin_errors_too(web: Web, path: str) -> None:
+    with Reader(web.port, path, Origin="https://site.example") as reader:
+        assert reader.headers["access-control-allow-origin"] == "*"
+
+
+@override_settings(CORS_ALLOW_ALL_ORIGINS=True)
+def test_a_preflight_allows_what_the_api_allows(web: Web) -> None:
+    asked = {"Origin": "https://site.example", "Access_Control_Request_Method": "GET"}
+    with Reader(web.port, method="OPTIONS", **asked) as reader:
+        assert reader.status == 200
+        assert {"idempotency-key", "last-event-id"} <= set(reader.headers["access-control-allow-headers"].split(", "))
+
+
+def test_options_says_what_is_allowed(web: Web) -> None:
+    with Reader(web.port, method="OPTIONS") as reader:
+        assert (reader.status, reader.headers["allow"]) == (204, "get, head, options")
