@@ -1,4 +1,4 @@
-"""What all routes of the API share: who may, in which encoding, and OPTIONS; knows no route."""
+"""What all routes of the API share: who may, and OPTIONS; knows no route."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from django.conf import settings
 from django.http import HttpRequest
 from rest_framework import status
 from rest_framework.authentication import BaseAuthentication
-from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
@@ -31,11 +30,6 @@ class Api(APIView):
     def get_permissions(self) -> list[Any]:
         """Return what the caller must be."""
         return [] if self.is_open() else list(super().get_permissions())
-
-    def initialize_request(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Request:
-        """Read URLs as UTF-8, whatever charset the Content-Type claims: Python has some that are none."""
-        request.encoding = "utf-8"
-        return super().initialize_request(request, *args, **kwargs)
 
     def options(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Response:
         """Answer with Allow and nothing else."""

@@ -1,12 +1,14 @@
-"""How much of a body is read, and how it is understood; knows no route."""
+"""What is read of a request before a view sees it, and how its body is understood; knows no route."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import string
 import sys
 from collections.abc import Callable, Iterable
 from typing import IO, Any, NoReturn
+from urllib.parse import quote
 
 from django.conf import settings
 from django.http import HttpRequest
@@ -35,6 +37,7 @@ class BoundedBody:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
+        scope = in_utf8(scope)
         declared = content_length(scope)
         if declared is not None:
             return await self.app(scope, unread() if declared > bound() else receive, send)
@@ -67,6 +70,20 @@ def with_length(scope: Scope, size: int) -> Scope:
     """Return the scope of the same request with its length declared."""
     kept = [pair for pair in scope["headers"] if pair[0] not in (b"content-length", b"transfer-encoding")]
     return {**scope, "headers": [*kept, (b"content-length", b"%d" % size)]}
+
+
+def in_utf8(scope: Scope) -> Scope:
+    """Return the scope with raw bytes of the query escaped, and JSON without a charset: it is UTF-8 and has none.
+
+    Django's handler answers the first with an empty page, and may fail on the second, both before any middleware.
+    """
+    headers = [(name, strip_charset(value) if name == b"content-type" else value) for name, value in scope["headers"]]
+    return {**scope, "headers": headers, "query_string": quote(scope["query_string"], safe=string.printable).encode()}
+
+
+def strip_charset(kind: bytes) -> bytes:
+    """Return a Content-Type without its parameters, unless it is a form's, whose boundary is one."""
+    return kind if kind.lower().startswith(b"multipart/") else kind.partition(b";")[0]
 
 
 async def read(receive: Receive) -> bytes | None:
