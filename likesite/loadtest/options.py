@@ -1,27 +1,28 @@
 """What can be said about a run, on the command line and in the fields of the web UI."""
 
-import argparse
 import os
 from typing import Any
+
+from locust.argument_parser import LocustArgumentParser
 
 from likesite import machine
 
 MAX_POSTS = 1000
 
 
-def add(parser: argparse.ArgumentParser) -> None:
+def add(parser: LocustArgumentParser) -> None:
     """Add the options, and the defaults that make a bare `locust` useful here."""
     host = machine.Machine(machine.read_settings(os.environ)).base_url
     # The picker is how Locust's web UI lets people choose a load shape.
     parser.set_defaults(host=host, num_users=10, spawn_rate=10, class_picker=True)
-    group = parser.add_argument_group("likesite")
-    group.add_argument("--likes", type=int, default=0, help="End the run after so many likes; 0: when it is stopped")
-    group.add_argument("--posts", type=int, default=50, help="Posts made for the run, liked by Zipf's law")
-    group.add_argument("--keyed", type=float, default=0.5, help="Share of likes with an Idempotency-Key, 0 to 1")
-    group.add_argument("--pause", type=float, default=0.1, help="Seconds a user rests after a like")
-    group.add_argument("--peak", type=int, default=0, help="Users at the top of a load shape; 0: the number of users")
-    group.add_argument("--shape-seconds", type=int, default=0, help="Length of a load shape; 0: its own")
-    group.add_argument("--shape", choices=["Ramp", "Spike", "Soak"], help="Load shape, where no web UI asks for it")
+    parser.add_argument("--likes", type=int, default=0, help="End the run after so many likes; 0: when it is stopped")
+    parser.add_argument("--posts", type=int, default=50, help="Posts made for the run, liked by Zipf's law")
+    parser.add_argument("--keyed", type=float, default=0.5, help="Share of likes with an Idempotency-Key, 0 to 1")
+    parser.add_argument("--pause", type=float, default=0.1, help="Seconds a user rests after a like")
+    parser.add_argument("--peak", type=int, default=0, help="Users at the top of a load shape; 0: the number of users")
+    parser.add_argument("--shape-seconds", type=int, default=0, help="Length of a load shape; 0: its own")
+    shapes, why = ["Ramp", "Spike", "Soak"], "Load shape of a run without web UI, which has a field of its own for it"
+    parser.add_argument("--shape", choices=shapes, help=why, include_in_web_ui=False)
 
 
 def check(options: Any) -> None:

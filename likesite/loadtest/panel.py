@@ -6,21 +6,24 @@ from locust.web import WebUI
 from likesite.loadtest.gathering import Gathering
 
 SCRIPT = """
-const panel = document.createElement("pre");
+const panel = document.createElement("details");
 panel.id = "certificate";
-panel.style.cssText = "position:fixed;right:12px;bottom:12px;z-index:2000;margin:0;padding:10px 14px;max-width:96vw;"
-  + "overflow:auto;background:#15202b;color:#e7edf3;border-left:6px solid #888;border-radius:4px;font:12px monospace";
+panel.open = true;
+panel.style.cssText = "position:fixed;right:12px;bottom:12px;z-index:2000;padding:8px 12px;max-width:94vw;"
+  + "overflow:auto;background:#15202b;color:#e7edf3;border-left:6px solid;border-radius:4px;font:12px/1.4 monospace";
+const line = document.createElement("summary"), text = document.createElement("pre");
+line.style.cursor = "pointer";
+text.style.margin = "6px 0 0";
+panel.append(line, text);
 const colours = {0: "#2e9e5b", 1: "#d64545", 2: "#d9a400"};
 async function show() {
   try {
-    const runs = await (await fetch("./certificates.json")).json();
-    const run = runs[runs.length - 1];
+    const run = (await (await fetch("./certificates.json")).json()).pop();
     panel.hidden = !run;
-    if (run) {
-      panel.textContent = run.text || `Run ${run.run}: ${run.progress}`;
-      panel.style.borderColor = run.certificate ? colours[run.certificate.exit_code] : "#888";
-    }
-  } catch (error) { panel.textContent = "Certificates: Locust does not answer"; }
+    line.textContent = run ? `Run ${run.run}: ${run.certificate ? run.certificate.verdict : run.progress}` : "";
+    text.textContent = run?.text ?? "";
+    panel.style.borderColor = colours[run?.certificate?.exit_code] ?? "#888";
+  } catch { line.textContent = "Certificates: Locust does not answer"; }
   setTimeout(show, 1000);
 }
 document.body.append(panel);
