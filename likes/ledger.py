@@ -115,7 +115,7 @@ def _lock(posts: Iterable[int]) -> Totals:
 
 
 def _posts(posts: Iterable[int]) -> QuerySet[Post]:
-    """Return posts by their ids, sent as one array: Django spends as long on 5,000 parameters as PostgreSQL on the rows."""
+    """Return posts by id, sent as one array: Django takes as long for 5,000 parameters as PostgreSQL for the rows."""
     return Post.objects.filter(pk__in=RawSQL("SELECT unnest(%s::bigint[])", [list(posts)]))
 
 
