@@ -10,6 +10,7 @@ from django.core.paginator import Paginator
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 from django.utils.functional import cached_property
+from django.utils.html import format_html
 
 if TYPE_CHECKING:
     AnyAdmin = admin.ModelAdmin[Any]
@@ -29,7 +30,7 @@ def moment(field: str) -> Callable[[Model], str]:
     @admin.display(description=field.removesuffix("_at"))
     def column(row: Model) -> str:
         value = getattr(row, field)
-        return f"{value:%Y-%m-%d %H:%M:%S}" if value else NONE
+        return format_html('<span class="nowrap">{}</span>', f"{value:%Y-%m-%d %H:%M:%S}") if value else NONE
 
     return column
 

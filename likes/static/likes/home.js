@@ -58,6 +58,7 @@ function told(likes) {
 }
 
 function state(name, text) {
+  if (connection.textContent === text) return;
   connection.dataset.state = name;
   connection.textContent = text;
 }
@@ -65,8 +66,11 @@ function state(name, text) {
 function listen() {
   const query = new URLSearchParams([...rows.keys()].map((post) => ["post", post]));
   const source = new EventSource(`/events?${query}`);
-  source.onopen = () => state("live", "Live");
-  source.onmessage = (event) => told(JSON.parse(event.data).likes);
+  // Live is what has sent a total; a stream is open before the service can read any.
+  source.onmessage = (event) => {
+    state("live", "Live");
+    told(JSON.parse(event.data).likes);
+  };
   source.onerror = () => {
     state("waiting", "Connection lost, trying again…");
     if (source.readyState === EventSource.CLOSED) setTimeout(listen, REOPEN_MILLISECONDS);
@@ -117,4 +121,7 @@ async function submitted(event) {
 }
 
 for (const row of rows.values()) row.querySelector("form").addEventListener("submit", submitted);
-if (rows.size) listen();
+if (rows.size) {
+  state("waiting", "Connecting…");
+  listen();
+}
