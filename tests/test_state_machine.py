@@ -1,0 +1,377 @@
+"""The counting protocol under every order of events that Hypothesis thinks of, on real servers, audited at each step.
+
+`HYPOTHESIS_PROFILE=long` looks for new orders, at length; without it the same ones are tried at every run.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import timedelta
+from unittest.mock import patch
+
+import pytest
+from django.db import OperationalError, connection
+from django.test import override_settings
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from likes import audit, books, counts, ledger, tasks
+from likes.buffer import buffer, flusher
+from likes.counts import KeyReused, UnknownPost
+from likes.ledger import AlreadyFolded, Applied
+from likes.models import OrphanedLikes, Post
+from likes.values import Batch, Look
+from tests.conftest import empty_database
+from tests.model import Model
+from tests.servers import Server
+
+PROFILES = {
+    "ci": settings(max_examples=40, stateful_step_count=40, derandomize=True, database=None),
+    "long": settings(max_examples=2_000, stateful_step_count=60),
+}
+PROFILE = settings(
+    PROFILES[os.environ.get("HYPOTHESIS_PROFILE", "ci")],
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=list(HealthCheck),
+)
+
+SHARDS = 2  # few, so that posts meet in one
+BATCH_POSTS = 2  # fewer than a shard has, so that a drain leaves some behind
+RESTARTS = 2  # in one run: each costs as much as twenty steps
+NEVER, AT_ONCE = 3600, 0  # seconds until a batch is adopted: the rule chooses
+
+starting_likes = st.sampled_from([0, 7, 2**53 + 1])  # Lua's numbers end at 2**53
+a_number = st.integers(0, 7)
+some_numbers = st.lists(a_number, min_size=1, max_size=3, unique=True)
+a_key = st.sampled_from(["a", "b"])
+a_shard = st.integers(0, SHARDS - 1)
+an_actor = st.integers(0, 2)  # of three flushers, or three readers
+
+
+@contextmanager
+def commit_fails(*, after: bool) -> Iterator[None]:
+    """Let the COMMIT be reported as failed, `after` or before it happened."""
+    commit = connection._commit
+
+    def broken() -> None:
+        if after:
+            commit()
+        raise OperationalError("the connection broke at COMMIT")
+
+    with patch.object(connection, "_commit", broken), pytest.raises(OperationalError):
+        yield
+    connection.close()
+
+
+class Protocol(RuleBasedStateMachine):
+    """Three flushers and three cold readers that stop between any two steps, and all that may happen meanwhile."""
+
+    redis: Server
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = Model()
+        self.batches: dict[int, Batch] = {}  # by flusher
+        self.applied: dict[int, Applied] = {}
+        self.looks: dict[int, dict[int, Look]] = {}  # by reader, by shard
+        self.found: dict[int, dict[int, tuple[Look, dict[int, int]]]] = {}
+        self.versions = dict.fromkeys(range(SHARDS), 0)
+        self.restarts = 0
+        self.patches = ExitStack()
+        self.patches.enter_context(patch.object(buffer, "shards", SHARDS))
+        self.patches.enter_context(patch.object(flusher, "shards", SHARDS))
+        self.patches.enter_context(override_settings(LIKES_BATCH_POSTS=BATCH_POSTS, LIKES_ADOPT_SECONDS=NEVER))
+        empty_database()
+        buffer.client.flushall()
+        counts.absent.forget()
+
+    def teardown(self) -> None:
+        with self.patches:
+            if self.model.posts:
+                self.end_quietly()
+
+    def end_quietly(self) -> None:
+        """Let everything arrive: then PostgreSQL alone holds the truth."""
+        self.settle()
+        while shards := flusher.work():
+            for shard in shards:
+                self.flush(shard, adopt=True)
+        self.audited()
+        totals = counts.totals(self.model.posts)
+        assert {post: total.persisted for post, total in totals.items()} == self.persisted()
+        assert not any(total.pending for total in totals.values())
+
+    # --- Clients.
+
+    @initialize(starting=st.lists(starting_likes, min_size=2, max_size=5))
+    def begin(self, starting: list[int]) -> None:
+        for likes in starting:
+            self.create(likes)
+
+    @rule(likes=starting_likes)
+    def create(self, likes: int) -> None:
+        self.model.create(Post.objects.create(title="a post", likes=likes).pk, likes)
+
+    @rule(number=a_number, key=st.none() | a_key)
+    def like(self, number: int, key: str | None) -> None:
+        [post] = self.ids([number])
+        known = self.model.keys.get((post, key or ""))
+        try:
+            liked = counts.like(post, key)
+        except UnknownPost:
+            assert self.model.posts[post].gone
+            return
+        assert liked.replayed == (known is not None)
+        if known is not None:
+            assert liked.likes == known
+            return
+        self.model.accept([(post, 1)])
+        self.model.check_shown({post: liked.likes}, [post])
+        if key is not None:
+            self.model.keys[post, key] = liked.likes
+
+    @rule(numbers=some_numbers, count=st.sampled_from([1, 3, 10_000]))
+    def like_many(self, numbers: list[int], count: int) -> None:
+        likes = [(post, count) for post in self.ids(numbers)]
+        answer = counts.like_many(likes)
+        self.check_unknown(likes, answer.unknown)
+        assert answer.accepted == self.model.accept(likes, answer.unknown)
+
+    @rule(numbers=some_numbers, count=st.sampled_from([1, 2]), key=a_key)
+    def like_many_under_a_key(self, numbers: list[int], count: int, key: str) -> None:
+        likes = [(post, count) for post in self.ids(numbers)]
+        known = self.model.bulk_keys.get(key)
+        if known is not None and known[0] != likes:
+            with pytest.raises(KeyReused):
+                counts.like_many(likes, key)
+            return
+        answer = counts.like_many(likes, key)
+        assert answer.replayed == (known is not None)
+        if known is not None:
+            assert (answer.accepted, answer.unknown) == known[1:]
+            return
+        self.check_unknown(likes, answer.unknown)
+        assert answer.accepted == self.model.accept(likes, answer.unknown)
+        self.model.bulk_keys[key] = (likes, answer.accepted, answer.unknown)
+
+    @precondition(lambda self: self.model.bulk_keys)
+    @rule(key=a_key)
+    def repeat_under_a_key(self, key: str) -> None:
+        if known := self.model.bulk_keys.get(key):
+            answer = counts.like_many(known[0], key)
+            assert (answer.accepted, answer.unknown, answer.replayed) == (*known[1:], True)
+
+    @rule(numbers=some_numbers)
+    def read(self, numbers: list[int]) -> None:
+        posts = self.ids(numbers)
+        totals = counts.totals(posts)
+        self.model.check_shown({post: total.likes for post, total in totals.items()}, posts)
+
+    # --- Flushers.
+
+    @rule(flusher_number=an_actor, shard=a_shard, adopt=st.booleans())
+    def drain(self, flusher_number: int, shard: int, adopt: bool) -> None:
+        """Also what a flusher does that died with a batch: it comes back knowing nothing of it."""
+        self.forget(flusher_number)
+        moving = self.model.moving.get(shard)
+        with override_settings(LIKES_ADOPT_SECONDS=AT_ONCE if adopt else NEVER):
+            batch = flusher.drain(shard)
+        if not isinstance(batch, Batch):
+            assert batch == ("idle" if moving is None else "busy")
+            assert moving is not None or not self.model.waiting(shard)
+            return
+        assert batch.durable
+        assert batch.adopted == (moving is not None)
+        if moving is None:
+            self.model.drain(batch)
+        else:
+            assert (batch.id, batch.likes) == (moving.batch.id, moving.batch.likes)
+        self.batches[flusher_number] = batch
+
+    @precondition(lambda self: self.batches)
+    @rule(flusher_number=an_actor, row_by_row=st.booleans())
+    def apply(self, flusher_number: int, row_by_row: bool) -> None:
+        if batch := self.batches.get(flusher_number):
+            try:
+                applied = (ledger.apply_row_by_row if row_by_row else ledger.apply)(batch)
+            except AlreadyFolded:
+                assert batch.id in self.model.folded
+                self.forget(flusher_number)
+                return
+            assert batch.id not in self.model.folded
+            assert applied.repeated != self.model.apply(batch)
+            self.applied[flusher_number] = applied
+
+    @precondition(lambda self: self.batches.keys() - self.applied.keys())
+    @rule(flusher_number=an_actor, committed=st.booleans())
+    def lose_the_reply_to_commit(self, flusher_number: int, committed: bool) -> None:
+        batch = self.batches.get(flusher_number)
+        if batch is None or batch.id in self.model.folded:
+            return
+        with commit_fails(after=committed):
+            ledger.apply(batch)
+        if committed:
+            self.model.apply(batch)
+
+    @precondition(lambda self: self.applied)
+    @rule(flusher_number=an_actor)
+    def ack(self, flusher_number: int) -> None:
+        """In time, or long after somebody else did it."""
+        if applied := self.applied.get(flusher_number):
+            batch = self.batches[flusher_number]
+            acked = flusher.ack(batch, applied.totals)
+            assert (acked.status == "late") != self.model.ack(batch)
+            assert acked.pending == {post: self.model.posts[post].pending for post in batch.likes}
+            self.forget(flusher_number)
+
+    @rule(shard=a_shard, adopt=st.booleans())
+    def flush(self, shard: int, adopt: bool) -> None:
+        """All of it at once, by a fourth flusher."""
+        with override_settings(LIKES_ADOPT_SECONDS=AT_ONCE if adopt else NEVER):
+            batch = tasks.flush_batch(shard)
+        if batch is not None:
+            if not batch.adopted:
+                self.model.drain(batch)
+            self.model.apply(batch)
+            assert self.model.ack(batch)
+
+    # --- Cold readers, who stop between Redis and PostgreSQL and Redis.
+
+    @rule(reader=an_actor, numbers=some_numbers)
+    def reader_looks(self, reader: int, numbers: list[int]) -> None:
+        self.found.pop(reader, None)
+        self.looks[reader] = buffer.look(buffer.by_shard(self.ids(numbers)), {})
+        self.check_looks(self.looks[reader])
+
+    @precondition(lambda self: self.looks)
+    @rule(reader=an_actor)
+    def reader_asks_postgres(self, reader: int) -> None:
+        cold = {shard: look for shard, look in self.looks.pop(reader, {}).items() if look.missing}
+        if cold:
+            self.found[reader] = counts._ask_postgres(cold)
+
+    @precondition(lambda self: self.found)
+    @rule(reader=an_actor)
+    def reader_stores(self, reader: int) -> None:
+        found = self.found.pop(reader, {})
+        if wanted := {shard: list(bases) for shard, (_, bases) in found.items() if bases}:
+            self.check_looks(buffer.look(wanted, found))
+
+    # --- Adjustments, and what time and accidents do.
+
+    @rule(numbers=some_numbers)
+    def reset(self, numbers: list[int]) -> None:
+        posts = Post.objects.filter(pk__in=self.ids(numbers))
+        for changed in books.reset(posts, by="the machine"):
+            self.model.reset(changed)
+
+    @rule(number=a_number)
+    def delete(self, number: int) -> None:
+        [post] = self.ids([number])
+        if not self.model.posts[post].gone:
+            Post.objects.get(pk=post).delete()
+            self.model.posts[post].gone = True
+
+    @rule()
+    def settle(self) -> None:
+        counts.settle()
+        assert not books.unsettled()
+        self.model.settle()
+
+    @rule(number=a_number)
+    def base_expires(self, number: int) -> None:
+        [post] = self.ids([number])
+        if not self.model.busy(post):
+            self.forget_base([post])
+
+    @rule()
+    def retain(self) -> None:
+        """A week later."""
+        with patch.object(books, "RETENTION", timedelta(0)):
+            tasks.retain()
+        self.model.fold()
+
+    @precondition(lambda self: self.restarts < RESTARTS)
+    @rule()
+    def redis_is_killed(self) -> None:
+        self.restarts += 1
+        self.redis.restart()
+
+    # --- What holds after every step.
+
+    @invariant()
+    def audited(self) -> None:
+        taken = audit.take()
+        assert taken.exit_code == 0, taken
+        assert taken.sums.orphaned == self.model.orphaned == sum(OrphanedLikes.objects.values_list("likes", flat=True))
+        assert dict(Post.objects.values_list("pk", "likes")) == self.persisted()
+
+    @invariant()
+    def a_reader_sees_exactly_what_was_accepted(self) -> None:
+        """Leaves cold what was cold: or no cold reader would ever find anything to store."""
+        posts = list(self.model.posts)
+        if not posts:
+            return
+        bases = dict(zip(posts, buffer.client.mget([self.base(post) for post in posts]), strict=True))
+        totals = counts.totals(posts)
+        self.model.check_shown({post: total.likes for post, total in totals.items()}, posts)
+        for post, total in totals.items():
+            shard = buffer.shard(post)
+            assert total.version >= self.versions[shard]
+            self.versions[shard] = total.version
+        self.forget_base([post for post in posts if bases[post] is None])
+
+    @invariant()
+    def a_base_expires_only_while_no_likes_of_its_post_are_on_their_way(self) -> None:
+        for post in self.model.posts:
+            seconds = buffer.client.ttl(self.base(post))  # -2: no base, -1: no expiry
+            assert seconds == -2 or (seconds == -1) == self.model.busy(post)
+
+    # --- Helpers.
+
+    def ids(self, numbers: Iterable[int]) -> list[int]:
+        """Return the posts that small numbers stand for."""
+        posts = list(self.model.posts)
+        return list(dict.fromkeys(posts[number % len(posts)] for number in numbers))
+
+    def base(self, post: int) -> str:
+        return buffer.key(buffer.shard(post), f"base:{post}")
+
+    def forget_base(self, posts: list[int]) -> None:
+        counts.absent.forget()
+        if posts:
+            buffer.client.delete(*(self.base(post) for post in posts))
+
+    def forget(self, flusher_number: int) -> None:
+        self.batches.pop(flusher_number, None)
+        self.applied.pop(flusher_number, None)
+
+    def persisted(self) -> dict[int, int]:
+        return {post: truth.persisted for post, truth in self.model.posts.items() if not truth.gone}
+
+    def check_unknown(self, likes: list[tuple[int, int]], unknown: list[int]) -> None:
+        for post, _ in likes:
+            truth = self.model.posts[post]
+            assert truth.gone or post not in unknown
+            assert not truth.forgotten or post in unknown
+
+    def check_looks(self, looks: dict[int, Look]) -> None:
+        for look in looks.values():
+            self.model.check_shown({post: total.likes for post, total in look.totals.items()}, look.totals)
+
+
+@pytest.mark.timeout(0 if os.environ.get("HYPOTHESIS_PROFILE") else 180)
+def test_every_like_is_counted_once_in_any_order_of_events(redis: Server) -> None:
+    Protocol.redis = redis
+    run_state_machine_as_test(Protocol, settings=PROFILE)
