@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import string
 import sys
 from collections.abc import Callable, Iterable
 from typing import IO, Any, NoReturn
-from urllib.parse import quote
 
 from django.conf import settings
 from django.http import HttpRequest
@@ -37,7 +35,7 @@ class BoundedBody:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        scope = in_utf8(scope)
+        scope = without_charset(scope)
         declared = content_length(scope)
         if declared is not None:
             return await self.app(scope, unread() if declared > bound() else receive, send)
@@ -72,13 +70,13 @@ def with_length(scope: Scope, size: int) -> Scope:
     return {**scope, "headers": [*kept, (b"content-length", b"%d" % size)]}
 
 
-def in_utf8(scope: Scope) -> Scope:
-    """Return the scope with raw bytes of the query escaped, and JSON without a charset: it is UTF-8 and has none.
+def without_charset(scope: Scope) -> Scope:
+    """Return the scope with JSON as UTF-8, which is all that it can be.
 
-    Django's handler answers the first with an empty page, and may fail on the second, both before any middleware.
+    For any charset Django reads the query while it still makes the request, and does not catch what that raises.
     """
     headers = [(name, strip_charset(value) if name == b"content-type" else value) for name, value in scope["headers"]]
-    return {**scope, "headers": headers, "query_string": quote(scope["query_string"], safe=string.printable).encode()}
+    return {**scope, "headers": headers}
 
 
 def strip_charset(kind: bytes) -> bytes:

@@ -83,7 +83,7 @@ def of_processes() -> bytes:
         return generate_latest(REGISTRY)
     forget_the_dead(Path(folder))
     registry = CollectorRegistry()
-    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # untyped there
+    MultiProcessCollector(registry)
     return generate_latest(registry)
 
 
@@ -91,7 +91,7 @@ def forget_the_dead(folder: Path) -> None:
     """Drop the live gauges of processes that were killed: nobody else tells prometheus_client that they are gone."""
     for process in {int(file.stem.rpartition("_")[2]) for file in folder.glob("gauge_live*_*.db")}:
         if not is_alive(process):
-            mark_process_dead(process, str(folder))  # type: ignore[no-untyped-call]  # untyped there
+            mark_process_dead(process, str(folder))
 
 
 def is_alive(process: int) -> bool:

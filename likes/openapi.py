@@ -67,7 +67,7 @@ class PostLikesSerializer(serializers.Serializer[Any]):
     pending = serializers.IntegerField()
 
 
-class BearerScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]  # untyped there
+class BearerScheme(OpenApiAuthenticationExtension):
     """How BearerAuthentication is named in the document."""
 
     target_class = "likes.authentication.BearerAuthentication"

@@ -278,10 +278,9 @@ WRITES = [
 ]
 
 
-@pytest.mark.parametrize(("method", "path", "body", "status"), WRITES)
-def test_writing_needs_a_token_or_an_admin_session(
-    client: Client, program: Client, method: str, path: str, body: Any, status: int
-) -> None:
+@pytest.mark.parametrize("write", WRITES)
+def test_writing_needs_a_token_or_an_admin_session(client: Client, program: Client, write: tuple[Any, ...]) -> None:
+    method, path, body, status = write
     posts(1)
     stranger = send(client, method, path, body)
     assert (stranger.status_code, stranger.headers["WWW-Authenticate"]) == (401, 'Bearer realm="likesite"')

@@ -105,14 +105,17 @@ def test_an_address_with_nothing_at_it_is_a_problem_and_slashes_are_not_added(pa
         ({"likes": [{"post": 1, "count": 1}, 7]}, "likes[1].body"),
         ({"likes": [{"post": 1, "count": 1}, {"count": 1}]}, "likes[1].post"),
         ({"likes": [{"post": 1}]}, "likes[0].count"),
-        *(({"likes": [{"post": 1, "count": bad}]}, "likes[0].count") for bad in (0, -1, 10_001, 1.0, "1", True, None, BIG)),
+        *(
+            ({"likes": [{"post": 1, "count": bad}]}, "likes[0].count")
+            for bad in (0, -1, 10_001, 1.0, "1", True, None, BIG)
+        ),
         *(({"likes": [{"post": bad, "count": 1}]}, "likes[0].post") for bad in ("1", 1.5, False, None, [], {})),
         ([], "body"),
         (None, "body"),
         ("likes", "body"),
         (3, "body"),
     ],
-)  # fmt: skip
+)
 def test_a_bad_bulk_body_is_400_by_the_name_of_the_field_and_counts_nothing(post: int, value: Any, field: str) -> None:
     problem(send("POST", "/api/v1/likes", json.dumps(value).encode()), 400, field)
     assert nothing_counted()
@@ -155,7 +158,9 @@ def test_a_key_that_comes_with_another_body_is_400_by_name_and_not_counted(post:
     assert counts.totals([post])[post].likes == 1
 
 
-@pytest.mark.parametrize("query", ["", "post=", "post=a", "post=1&post=1.0", "post=-1", "post=٣", "post=%FF", "post=+1"])
+@pytest.mark.parametrize(
+    "query", ["", "post=", "post=a", "post=1&post=1.0", "post=-1", "post=٣", "post=%FF", "post=+1"]
+)
 def test_a_bad_query_of_totals_is_400_by_name(query: str) -> None:
     problem(send("GET", f"/api/v1/likes?{query}"), 400, "post")
 
@@ -165,7 +170,9 @@ def test_too_many_posts_in_a_query_are_400_by_name(number: int) -> None:
     problem(send("GET", "/api/v1/likes?" + "&".join(["post=1"] * number)), 400, "post")
 
 
-@pytest.mark.parametrize("cursor", ["", "x", "cD1hYmM=", "cD0xMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDA=", "bz0teA==", "é", "cD0lMDA="])
+@pytest.mark.parametrize(
+    "cursor", ["", "x", "cD1hYmM=", "cD0xMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDA=", "bz0teA==", "é", "cD0lMDA="]
+)
 def test_a_cursor_that_no_page_named_is_400_by_name(post: int, cursor: str) -> None:
     response = send("GET", f"/api/v1/posts?cursor={cursor}")
     if cursor == "":
@@ -181,8 +188,19 @@ def test_a_bad_page_size_is_400_by_name(size: str) -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [b"{", b"\xff", b"\xef\xbb\xbf{}", b"NaN", b'{"postId": Infinity}', b"[" * 60_000, b"9" * 5000, b" ", b"{}{}", b"\x00"],
-)  # fmt: skip
+    [
+        b"{",
+        b"\xff",
+        b"\xef\xbb\xbf{}",
+        b"NaN",
+        b'{"postId": Infinity}',
+        b"[" * 60_000,
+        b"9" * 5000,
+        b" ",
+        b"{}{}",
+        b"\x00",
+    ],
+)
 def test_a_body_that_is_no_json_is_400(post: int, body: bytes) -> None:
     for path in ("/api/v1/likes", "/like", "/posts", "/api/v1/posts"):
         problem(send("POST", path, body), 400)
@@ -229,7 +247,9 @@ def test_a_body_over_64_kib_is_413_everywhere(post: int, path: str) -> None:
     problem(send("POST", path, b"", **{"Content-Length": "9" * 5000}), 413)
 
 
-@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "x", "a" * 300])
+@pytest.mark.parametrize(
+    "kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "x", "a" * 300]
+)
 def test_a_body_that_is_not_json_by_its_own_word_is_415(kind: str) -> None:
     for path in ("/api/v1/likes", "/like", "/posts", "/api/v1/posts"):
         problem(send("POST", path, b"{}", kind), 415)
@@ -283,8 +303,10 @@ def test_an_outcome_that_nobody_knows_is_said_to_be_unknown_and_is_counted_for_o
 
 @pytest.mark.parametrize(("method", "outcome"), [("GET", "not_applied"), ("POST", "unknown")])
 def test_a_database_that_is_lost_is_503(method: str, outcome: str) -> None:
-    with patch("django.db.models.query.QuerySet._fetch_all", side_effect=OperationalError), \
-         patch.object(Post, "save", side_effect=OperationalError):  # fmt: skip
+    with (
+        patch("django.db.models.query.QuerySet._fetch_all", side_effect=OperationalError),
+        patch.object(Post, "save", side_effect=OperationalError),
+    ):
         response = send(method, "/api/v1/posts", b'{"title": "t"}')
     assert problem(response, 503)["outcome"] == outcome
     assert response.headers["Retry-After"] == "2"
@@ -314,13 +336,17 @@ def test_people_in_the_admin_get_pages(path: str) -> None:
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.just("1"),
-    lambda inner: st.lists(inner, max_size=4)
-    | st.dictionaries(st.sampled_from(["likes", "post", "count", "postId", "title", "x"]), inner, max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.sampled_from(["likes", "post", "count", "postId", "title", "x"]), inner, max_size=4)
+    ),
     max_leaves=12,
 )
-BODIES = st.binary(max_size=60) | st.text(max_size=60).map(lambda text: text.encode("utf-8", "surrogatepass")) | JSON.map(
-    lambda value: json.dumps(value).encode()
-)  # fmt: skip
+BODIES = (
+    st.binary(max_size=60)
+    | st.text(max_size=60).map(lambda text: text.encode("utf-8", "surrogatepass"))
+    | JSON.map(lambda value: json.dumps(value).encode())
+)
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
