@@ -29,7 +29,7 @@ class ShardFilter(admin.SimpleListFilter):
 class BatchAdmin(ViewOnly):
     """The ledger, newest first."""
 
-    list_display = (moment("drained_at"), "shard", "kind", "likes", "posts", moment("applied_at"), "folded", "id")
+    list_display = (moment("drained_at"), "shard", "kind", "likes", "posts", moment("applied_at"), "folded")
     list_filter = (ShardFilter, "drained_at")
     search_fields = ("id__exact",)
     search_help_text = "The id of a batch."
