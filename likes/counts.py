@@ -6,6 +6,7 @@ Knows no HTTP. Everything here raises buffer.Unavailable when a server it needs 
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -14,10 +15,13 @@ from hashlib import blake2b
 
 from django.db import Error as DatabaseError
 from django.db.models import QuerySet
+from redis.exceptions import RedisError
 
-from likes import books, ledger
+from likes import books, events, ledger
 from likes.buffer import Counted, Like, Look, Total, Unavailable, buffer, flusher
 from likes.models import MAX_ID, Post
+
+log = logging.getLogger(__name__)
 
 COLD_SECONDS = 1.0  # how long a cold post is tried while batches come and go under it
 ABSENT_SECONDS = 1.0  # how long a post is remembered as absent
@@ -235,4 +239,15 @@ def settle(posts: Iterable[int] | None = None) -> int:
     if not pending or not flusher.settle(set(pending.values())):
         return 0
     books.settled(pending)
+    _announce(set(pending.values()))
     return len(pending)
+
+
+def _announce(posts: Iterable[int]) -> None:
+    """Tell the streams totals that changed without a like. They are settled: what goes wrong here costs one flush."""
+    try:
+        live = totals(posts)
+        for shard, group in buffer.by_shard(live).items():
+            events.announce(shard, live[group[0]].version, {post: live[post].likes for post in group}, added={})
+    except (Unavailable, RedisError) as error:
+        log.warning("announce of adjusted totals failed: %s", error)

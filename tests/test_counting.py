@@ -2,8 +2,9 @@
 
 from django.core.management import call_command
 
-from likes import audit, books, counts, tasks
+from likes import audit, books, counts, events, tasks
 from likes.models import Post
+from tests.servers import eventually
 
 
 def test_a_like_is_in_every_read_at_once_and_persisted_by_the_flush() -> None:
@@ -43,3 +44,15 @@ def test_reset_and_delete_are_on_record() -> None:
     assert set(counts.totals([post.pk or deleted for post in posts])) == {posts[0].pk, posts[2].pk}
     taken = audit.take()
     assert (taken.exit_code, taken.sums.orphaned, taken.sums.totals) == (0, 5, 10)
+
+
+def test_a_reset_reaches_the_streams_at_once() -> None:
+    post = Post.objects.create(title="one", likes=7)
+    with counts.buffer.client.pubsub(ignore_subscribe_messages=True) as heard:
+        heard.subscribe(events.WIRE)
+        assert sum(counts.reset(Post.objects.all(), by="a test")) == 1
+        updates: list[object] = []
+        eventually(lambda: updates.append(heard.get_message()) or updates[-1], "an announcement")
+    update = events.parse(updates[-1]["data"])  # type: ignore[index]
+    assert isinstance(update, events.Update)
+    assert update.totals == {post.pk: 0}
