@@ -5,14 +5,12 @@ from typing import Any
 
 from locust.argument_parser import LocustArgumentParser
 
-from likesite import machine
-
 MAX_POSTS = 1000
 
 
 def add(parser: LocustArgumentParser) -> None:
     """Add the options, and the defaults that make a bare `locust` useful here."""
-    host = machine.Machine(machine.read_settings(os.environ)).base_url
+    host = f"http://127.0.0.1:{os.environ.get('PORT', '8000')}"
     # The picker is how Locust's web UI lets people choose a load shape.
     parser.set_defaults(host=host, num_users=10, spawn_rate=10, class_picker=True)
     parser.add_argument("--likes", type=int, default=0, help="End the run after so many likes; 0: when it is stopped")

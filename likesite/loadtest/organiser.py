@@ -137,6 +137,7 @@ class Organiser:
         greenlet = self._spawn_certify(self.gatherings[-1])
         if self._options().headless:  # there the process ends with the run; a web UI stays and shows how far it is
             greenlet.join()
+            gevent.spawn(self._runner.quit)  # Locust would stay, idle, when it stopped because its last worker was lost
 
     def _on_quitting(self, **_: object) -> None:
         if self.gatherings and not self.gatherings[-1].closed:
