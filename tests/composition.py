@@ -22,7 +22,7 @@ import psycopg2
 import yaml
 
 from likesite.embedded import Postgres, package_folder
-from tests.servers import ROOT, START_SECONDS, free_port
+from tests.servers import ROOT, START_SECONDS, Process, free_port
 
 VARIABLE = re.compile(r"\$(?:(?P<dollar>\$)|\{(?P<name>\w+)(?::-(?P<default>[^}]*))?\})")
 INSIDE = {"redis": 6379, "broker": 6379, "db": 5432, "web": 8000, "locust": 8089}  # ports in the containers
@@ -78,6 +78,7 @@ class Composition:
         self.secrets.mkdir(exist_ok=True)
         self.temporary.mkdir(exist_ok=True)
         self.postgres = Postgres(folder / "db", listen_addresses="127.0.0.1", port=str(self.ports["db"]))
+        self.db: Process | None = None
         self.running: list[subprocess.Popen[bytes]] = []
         shim = folder / "valkey-cli"
         shim.write_text(VALKEY_CLI.format(python=sys.executable))
@@ -147,12 +148,7 @@ class Composition:
         self.postgres.prepare()
         with (self.postgres.data / "pg_hba.conf").open("a") as rules:
             rules.write("host all all 127.0.0.1/32 scram-sha-256\n")
-        with (self.folder / "db.log").open("ab") as log:
-            self.running.append(
-                subprocess.Popen(
-                    self.postgres.command(), user=self.postgres.user, cwd=self.postgres.data, stdout=log, stderr=log
-                )
-            )
+        self.db = Process(self.postgres.command(), self.folder / "db.log", self.postgres.user).start()
         owner = awaited(self._connect_as_owner)
         owner.autocommit = True
         with owner.cursor() as cursor:
@@ -201,11 +197,11 @@ class Composition:
     def stop(self) -> None:
         """End everything, the servers last."""
         for process in reversed(self.running):
-            if process.poll() is None:
-                process.send_signal(signal.SIGINT if "postgres" in str(process.args) else signal.SIGTERM)
+            process.terminate()
             try:
                 process.wait(START_SECONDS)
             except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+                os.killpg(process.pid, signal.SIGKILL)
+        if self.db:
+            self.db.stop(signal.SIGINT)
         self.postgres.remove()

@@ -150,7 +150,7 @@ def test_ports_are_the_callers_and_on_loopback_unless_asked() -> None:
     published = {name: service["ports"] for name, service in services({}).items() if "ports" in service}
     assert all(port.startswith("127.0.0.1:") for ports in published.values() for port in ports)
     moved = services({"PORT": "9000", "LOCUST_PORT": "9001", "BIND": "0.0.0.0"})
-    assert (moved["web"]["ports"], moved["locust"]["ports"]) == (["0.0.0.0:9000:8000"], ["0.0.0.0:9001:8089"])
+    assert (moved["web"]["ports"], moved["locust"]["ports"]) == (["0.0.0.0:9000:8000"], ["127.0.0.1:9001:8089"])
 
 
 def test_workers_can_be_scaled() -> None:
