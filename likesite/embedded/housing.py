@@ -9,13 +9,16 @@ import os
 import pwd
 import shutil
 import stat
+from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 # sun_path holds 108 bytes with its closing zero; PostgreSQL's own names take 16 of them ("/.s.PGSQL.5432" and the
 # ".lock" beside it is a plain file), supervisord binds under a name that is 9 longer for a moment.
 LONGEST_SOCKET_FOLDER = 107 - 32
 # Not tempfile.gettempdir(): a caller with another TMPDIR has to find the same sockets.
-SHORT_FOLDERS = Path("/tmp")
+SHORT_FOLDERS = Path("/tmp")  # noqa: S108 - the folders in it are private, and their owner is checked
 # The clusters of data folders that are closed to PostgreSQL's user. They hold data, so no temporary folder.
 ELSEWHERE = Path("/var/lib/likesite")
 
@@ -88,7 +91,7 @@ def make_private(folder: Path, user: str | None = None) -> None:
     if not stat.S_ISDIR(status.st_mode) or status.st_uid not in (uid, os.geteuid()):
         raise Closed(f"{folder} is somebody else's; remove it")
     if status.st_uid != uid:
-        shutil.chown(folder, user)
+        os.chown(folder, uid, -1)
     folder.chmod(0o700)
 
 
@@ -98,3 +101,43 @@ def make_parents(folder: Path) -> None:
         if not parent.exists():
             parent.mkdir(exist_ok=True)
             parent.chmod(0o711)
+
+
+def package_folder(name: str) -> Path:
+    """Where an installed package lives, without importing it."""
+    spec = find_spec(name)
+    if spec is None or not spec.submodule_search_locations:
+        raise Closed(f"the package {name} is not installed: pip install -r requirements.txt")
+    return Path(spec.submodule_search_locations[0])
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """An installed wheel's folders, and the copy of them in `home` for a user who cannot enter where they are."""
+
+    name: str
+    folders: tuple[str, ...]
+    home: Path
+
+    def root(self, user: str | None) -> Path:
+        """The folder that holds the wheel's folders, one that `user` can enter."""
+        installed = package_folder(self.folders[0])
+        return installed.parent if open_to(installed, user) else self._copy
+
+    def bring_to(self, user: str | None) -> None:
+        """Make the copy, when `user` needs one."""
+        if self.root(user) != self._copy or self._copy.exists():
+            return
+        unfinished = self._copy.with_suffix(".unfinished")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        for name in self.folders:
+            source = package_folder(self.folders[0]).with_name(name)
+            if source.exists():
+                shutil.copytree(source, unfinished / name, ignore=shutil.ignore_patterns("include", "*.a", "*.py*"))
+        for path in [unfinished, *unfinished.rglob("*")]:
+            path.chmod(0o755)
+        unfinished.rename(self._copy)
+
+    @property
+    def _copy(self) -> Path:
+        return self.home / f"{self.name}-{version(self.name)}"

@@ -1,0 +1,1 @@
+"""The processes of one machine: what runs, what keeps it running, and the verbs of ./run.sh."""

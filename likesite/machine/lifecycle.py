@@ -1,0 +1,197 @@
+"""Bringing one machine's likesite up and down, in the order that loses nothing.
+
+Shared by `./run.sh start` and `manage.py up`; knows no verbs and prints through `say` only.
+"""
+
+import fcntl
+import http.client
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from likesite import embedded
+from likesite.embedded import housing
+from likesite.machine.plan import PROJECT, Invalid, Machine, data_folder, read_settings, remembered
+from likesite.machine.supervision import SERVERS, Failed, Supervisor
+
+Say = Callable[[str], None]
+POINTER = PROJECT / ".data" / "running"  # names the data folder of what runs from this clone
+READY_SECONDS = 60.0  # web is up in 2 s; a database that recovers from a power cut may take a minute
+FLUSH_SECONDS = 120.0
+LOG_LINES = 15
+
+
+def current(environment: Mapping[str, str]) -> Machine | None:
+    """The machine that was started and not stopped: of LIKES_DATA_DIR where that is set, else of this clone."""
+    if environment.get("LIKES_DATA_DIR") or not POINTER.exists():
+        return remembered(data_folder(environment))
+    return remembered(Path(POINTER.read_text().strip())) or remembered(data_folder(environment))
+
+
+def find(environment: Mapping[str, str]) -> Machine:
+    """What runs, else what a start in this environment would run."""
+    return current(environment) or Machine(read_settings(environment))
+
+
+@contextmanager
+def locked(machine: Machine) -> Iterator[None]:
+    """Starts, stops and scalings of one data folder take turns."""
+    housing.make_parents(machine.run)
+    housing.make_private(machine.run)
+    with (machine.run / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def start(environment: Mapping[str, str], say: Say) -> Machine:
+    """Bring everything up and return once it is ready; when it cannot be, all is stopped again and Failed raised."""
+    machine = find(environment)
+    with locked(machine):
+        supervisor = Supervisor(machine)
+        if supervisor.answers() and not complaint(machine):
+            return machine
+        try:
+            _bring_up(machine, supervisor, say)
+        except BaseException:  # Ctrl-C too: nothing may run on half started
+            _take_down(machine, supervisor)
+            raise
+    return machine
+
+
+def _bring_up(machine: Machine, supervisor: Supervisor, say: Say) -> None:
+    if not supervisor.answers():
+        supervisor.clear()
+        _prepare(machine, say)
+        supervisor.launch(machine.programs(workers=1))
+    say("starting PostgreSQL and Valkey" if machine.servers() else "using the servers of the environment")
+    supervisor.start(SERVERS)
+    for server in machine.servers().values():
+        server.wait_ready(READY_SECONDS)
+    say("bringing the database up to date")
+    manage(machine, "bootstrap", timeout=FLUSH_SECONDS)
+    say("starting web, worker, beat and Locust")
+    supervisor.start([name for name in supervisor.states() if name not in SERVERS])
+    _wait_ready(machine)
+
+
+def _prepare(machine: Machine, say: Say) -> None:
+    check_ports(machine)
+    embedded.make_secrets(machine.data)
+    for name, server in machine.servers().items():
+        if not server.folder.exists():
+            say(f"making the data folder of {name}'s server")
+        server.prepare()
+    shutil.rmtree(machine.run / "metrics", ignore_errors=True)
+    (machine.run / "metrics").mkdir()
+    machine.remember()
+    housing.make_parents(POINTER)
+    POINTER.write_text(f"{machine.data}\n")
+
+
+def stop(machine: Machine, say: Say) -> bool:
+    """Stop everything, likes flushed first; whether they were. What was not flushed stays in Redis."""
+    with locked(machine):
+        supervisor = Supervisor(machine)
+        flushed = True
+        if supervisor.answers():
+            names = supervisor.states()
+            say("stopping web and beat")
+            supervisor.stop([name for name in names if name in ("web", "beat", "locust")], timeout=30)
+            flushed = _flush(machine, say)
+            say("stopping the workers, then the servers")
+            supervisor.stop([name for name in names if name not in SERVERS], timeout=60)
+        _take_down(machine, supervisor)
+    return flushed
+
+
+def _take_down(machine: Machine, supervisor: Supervisor) -> None:
+    if supervisor.answers():
+        supervisor.shut_down(timeout=120)
+    supervisor.clear()
+    (machine.run / "settings.json").unlink(missing_ok=True)
+    if POINTER.exists() and POINTER.read_text().strip() == str(machine.data):
+        POINTER.unlink()
+
+
+def _flush(machine: Machine, say: Say) -> bool:
+    say("flushing likes")
+    try:
+        manage(machine, "flush", timeout=FLUSH_SECONDS)
+    except Failed as failure:
+        say(f"not flushed, kept in Redis: {failure}")
+        return False
+    return True
+
+
+def manage(machine: Machine, *arguments: str, timeout: float) -> None:
+    """Run `manage.py …` with this machine's settings; Failed with its output when it fails or takes too long."""
+    try:
+        subprocess.run(
+            [sys.executable, "manage.py", *arguments], cwd=PROJECT, env=machine.environment(os.environ),
+            timeout=timeout, check=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+    except subprocess.CalledProcessError as error:
+        raise Failed(f"manage.py {arguments[0]} failed:\n{error.stdout.strip()}") from error
+    except subprocess.TimeoutExpired as error:
+        raise Failed(f"manage.py {arguments[0]} did not end within {timeout:g} s") from error
+
+
+def check_ports(machine: Machine) -> None:
+    """Raise Invalid, by name, for a port that another program listens on."""
+    host = machine.settings["LIKES_HOST"]
+    for name in ("PORT", "LOCUST_PORT"):
+        port = int(machine.settings[name])
+        try:
+            family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        except OSError as error:
+            raise Invalid(f"LIKES_HOST {host!r} is no address of this machine: {error}") from error
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(address)
+            except OSError as error:
+                raise Invalid(f"{name} {port} cannot be used ({error.strerror}): set {name} to a free port") from error
+
+
+def ask(machine: Machine, path: str, method: str = "GET", timeout: float = 3.0) -> tuple[int, str]:
+    """Status and body of one request to the running service; Failed when nothing answers within `timeout` seconds."""
+    request = urllib.request.Request(machine.base_url + path, method=method)
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # the service is here, whatever the proxy
+    try:
+        with opener.open(request, timeout=timeout) as response:
+            return response.status, response.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+    except (OSError, http.client.HTTPException) as error:
+        raise Failed(f"nothing answers at {machine.base_url}: {error}") from error
+
+
+def complaint(machine: Machine) -> str:
+    """Why the service is not ready, "" when it is."""
+    try:
+        status, body = ask(machine, "/ready")
+    except Failed as failure:
+        return str(failure)
+    return "" if status == 200 else body
+
+
+def _wait_ready(machine: Machine) -> None:
+    deadline = time.monotonic() + READY_SECONDS
+    while reason := complaint(machine):
+        if time.monotonic() > deadline:
+            raise Failed(f"not ready after {READY_SECONDS:g} s: {reason}\n{tail(machine.run / 'logs' / 'web.log')}")
+        time.sleep(0.1)
+
+
+def tail(path: Path) -> str:
+    """The last lines of a log, under its name."""
+    lines = path.read_text(errors="replace").splitlines()[-LOG_LINES:] if path.exists() else []
+    return "\n".join([f"--- {path}", *lines])
