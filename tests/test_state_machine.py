@@ -55,8 +55,8 @@ starting_likes = st.sampled_from([0, 7, 2**53 + 1])  # Lua's numbers end at 2**5
 a_number = st.integers(0, 7)
 some_numbers = st.lists(a_number, min_size=1, max_size=3, unique=True)
 a_key = st.sampled_from(["a", "b"])
-a_shard = st.integers(0, SHARDS - 1)
-an_actor = st.integers(0, 2)  # of three flushers, or three readers
+an_actor = st.integers(0, 1)  # of two flushers, or two readers
+a_commit = st.sampled_from(["succeeds", "succeeds", "fails", "loses its reply"])
 
 
 @contextmanager
@@ -75,7 +75,7 @@ def commit_fails(*, after: bool) -> Iterator[None]:
 
 
 class Protocol(RuleBasedStateMachine):
-    """Three flushers and three cold readers that stop between any two steps, and all that may happen meanwhile."""
+    """Two flushers and two cold readers that may stop between any two steps, and all that may happen meanwhile."""
 
     redis: Server
 
@@ -104,9 +104,8 @@ class Protocol(RuleBasedStateMachine):
     def end_quietly(self) -> None:
         """Let everything arrive: then PostgreSQL alone holds the truth."""
         self.settle()
-        while shards := flusher.work():
-            for shard in shards:
-                self.flush(shard, adopt=True)
+        while flusher.work():
+            self.flush(adopt=True)
         self.audited()
         totals = counts.totals(self.model.posts)
         assert {post: total.persisted for post, total in totals.items()} == self.persisted()
@@ -118,6 +117,7 @@ class Protocol(RuleBasedStateMachine):
     def begin(self, starting: list[int]) -> None:
         for likes in starting:
             self.create(likes)
+        self.like_many(list(range(len(starting))), count=1, key=None)
 
     @rule(likes=starting_likes)
     def create(self, likes: int) -> None:
@@ -141,21 +141,14 @@ class Protocol(RuleBasedStateMachine):
         if key is not None:
             self.model.keys[post, key] = liked.likes
 
-    @rule(numbers=some_numbers, count=st.sampled_from([1, 3, 10_000]))
-    def like_many(self, numbers: list[int], count: int) -> None:
+    @rule(numbers=some_numbers, count=st.sampled_from([1, 10_000]), key=st.none() | a_key)
+    def like_many(self, numbers: list[int], count: int, key: str | None) -> None:
         likes = [(post, count) for post in self.ids(numbers)]
-        answer = counts.like_many(likes)
-        self.check_unknown(likes, answer.unknown)
-        assert answer.accepted == self.model.accept(likes, answer.unknown)
-
-    @rule(numbers=some_numbers, count=st.sampled_from([1, 2]), key=a_key)
-    def like_many_under_a_key(self, numbers: list[int], count: int, key: str) -> None:
-        likes = [(post, count) for post in self.ids(numbers)]
-        known = self.model.bulk_keys.get(key)
+        known = self.model.bulk_keys.get(key or "")
         if known is not None and known[0] != likes:
             with pytest.raises(KeyReused):
                 counts.like_many(likes, key)
-            return
+            likes = known[0]
         answer = counts.like_many(likes, key)
         assert answer.replayed == (known is not None)
         if known is not None:
@@ -163,14 +156,8 @@ class Protocol(RuleBasedStateMachine):
             return
         self.check_unknown(likes, answer.unknown)
         assert answer.accepted == self.model.accept(likes, answer.unknown)
-        self.model.bulk_keys[key] = (likes, answer.accepted, answer.unknown)
-
-    @precondition(lambda self: self.model.bulk_keys)
-    @rule(key=a_key)
-    def repeat_under_a_key(self, key: str) -> None:
-        if known := self.model.bulk_keys.get(key):
-            answer = counts.like_many(known[0], key)
-            assert (answer.accepted, answer.unknown, answer.replayed) == (*known[1:], True)
+        if key is not None:
+            self.model.bulk_keys[key] = (likes, answer.accepted, answer.unknown)
 
     @rule(numbers=some_numbers)
     def read(self, numbers: list[int]) -> None:
@@ -180,10 +167,20 @@ class Protocol(RuleBasedStateMachine):
 
     # --- Flushers.
 
-    @rule(flusher_number=an_actor, shard=a_shard, adopt=st.booleans())
-    def drain(self, flusher_number: int, shard: int, adopt: bool) -> None:
-        """Also what a flusher does that died with a batch: it comes back knowing nothing of it."""
-        self.forget(flusher_number)
+    @rule(actor=an_actor, adopt=st.booleans(), row_by_row=st.booleans(), commit=a_commit)
+    def flusher_goes_on(self, actor: int, adopt: bool, row_by_row: bool, commit: str) -> None:
+        """One step of a flush: drain, apply or ack; in time, or long after somebody else did it."""
+        if actor not in self.batches:
+            self.drain(actor, adopt)
+        elif actor in self.applied:
+            self.ack(actor)
+        elif commit == "succeeds" or self.batches[actor].id in self.model.folded:
+            self.apply(actor, row_by_row)
+        else:
+            self.apply_in_vain(actor, committed=commit == "loses its reply")
+
+    def drain(self, actor: int, adopt: bool) -> None:
+        shard = self.a_busy_shard()
         moving = self.model.moving.get(shard)
         with override_settings(LIKES_ADOPT_SECONDS=AT_ONCE if adopt else NEVER):
             batch = flusher.drain(shard)
@@ -197,49 +194,44 @@ class Protocol(RuleBasedStateMachine):
             self.model.drain(batch)
         else:
             assert (batch.id, batch.likes) == (moving.batch.id, moving.batch.likes)
-        self.batches[flusher_number] = batch
+        self.batches[actor] = batch
+
+    def apply(self, actor: int, row_by_row: bool) -> None:
+        batch = self.batches[actor]
+        try:
+            applied = (ledger.apply_row_by_row if row_by_row else ledger.apply)(batch)
+        except AlreadyFolded:
+            assert batch.id in self.model.folded
+            self.forget(actor)
+            return
+        assert batch.id not in self.model.folded
+        assert applied.repeated != self.model.apply(batch)
+        self.applied[actor] = applied
+
+    def apply_in_vain(self, actor: int, committed: bool) -> None:
+        with commit_fails(after=committed):
+            ledger.apply(self.batches[actor])
+        if committed:
+            self.model.apply(self.batches[actor])
+
+    def ack(self, actor: int) -> None:
+        batch = self.batches[actor]
+        acked = flusher.ack(batch, self.applied[actor].totals)
+        assert (acked.status == "late") != self.model.ack(batch)
+        assert acked.pending == {post: self.model.posts[post].pending for post in batch.likes}
+        self.forget(actor)
 
     @precondition(lambda self: self.batches)
-    @rule(flusher_number=an_actor, row_by_row=st.booleans())
-    def apply(self, flusher_number: int, row_by_row: bool) -> None:
-        if batch := self.batches.get(flusher_number):
-            try:
-                applied = (ledger.apply_row_by_row if row_by_row else ledger.apply)(batch)
-            except AlreadyFolded:
-                assert batch.id in self.model.folded
-                self.forget(flusher_number)
-                return
-            assert batch.id not in self.model.folded
-            assert applied.repeated != self.model.apply(batch)
-            self.applied[flusher_number] = applied
+    @rule(actor=an_actor)
+    def flusher_dies(self, actor: int) -> None:
+        """Its batch stays in flight, and another one, or its successor, adopts it."""
+        self.forget(actor)
 
-    @precondition(lambda self: self.batches.keys() - self.applied.keys())
-    @rule(flusher_number=an_actor, committed=st.booleans())
-    def lose_the_reply_to_commit(self, flusher_number: int, committed: bool) -> None:
-        batch = self.batches.get(flusher_number)
-        if batch is None or batch.id in self.model.folded:
-            return
-        with commit_fails(after=committed):
-            ledger.apply(batch)
-        if committed:
-            self.model.apply(batch)
-
-    @precondition(lambda self: self.applied)
-    @rule(flusher_number=an_actor)
-    def ack(self, flusher_number: int) -> None:
-        """In time, or long after somebody else did it."""
-        if applied := self.applied.get(flusher_number):
-            batch = self.batches[flusher_number]
-            acked = flusher.ack(batch, applied.totals)
-            assert (acked.status == "late") != self.model.ack(batch)
-            assert acked.pending == {post: self.model.posts[post].pending for post in batch.likes}
-            self.forget(flusher_number)
-
-    @rule(shard=a_shard, adopt=st.booleans())
-    def flush(self, shard: int, adopt: bool) -> None:
-        """All of it at once, by a fourth flusher."""
+    @rule(adopt=st.booleans())
+    def flush(self, adopt: bool) -> None:
+        """All of it at once, by a third flusher."""
         with override_settings(LIKES_ADOPT_SECONDS=AT_ONCE if adopt else NEVER):
-            batch = tasks.flush_batch(shard)
+            batch = tasks.flush_batch(self.a_busy_shard())
         if batch is not None:
             if not batch.adopted:
                 self.model.drain(batch)
@@ -249,24 +241,18 @@ class Protocol(RuleBasedStateMachine):
     # --- Cold readers, who stop between Redis and PostgreSQL and Redis.
 
     @rule(reader=an_actor, numbers=some_numbers)
-    def reader_looks(self, reader: int, numbers: list[int]) -> None:
-        self.found.pop(reader, None)
-        self.looks[reader] = buffer.look(buffer.by_shard(self.ids(numbers)), {})
-        self.check_looks(self.looks[reader])
-
-    @precondition(lambda self: self.looks)
-    @rule(reader=an_actor)
-    def reader_asks_postgres(self, reader: int) -> None:
-        cold = {shard: look for shard, look in self.looks.pop(reader, {}).items() if look.missing}
-        if cold:
-            self.found[reader] = counts._ask_postgres(cold)
-
-    @precondition(lambda self: self.found)
-    @rule(reader=an_actor)
-    def reader_stores(self, reader: int) -> None:
-        found = self.found.pop(reader, {})
-        if wanted := {shard: list(bases) for shard, (_, bases) in found.items() if bases}:
+    def reader_goes_on(self, reader: int, numbers: list[int]) -> None:
+        if reader in self.found:
+            found = self.found.pop(reader)
+            wanted = {shard: list(bases) for shard, (_, bases) in found.items()}
             self.check_looks(buffer.look(wanted, found))
+        elif reader in self.looks:
+            cold = {shard: look for shard, look in self.looks.pop(reader).items() if look.missing}
+            if cold:
+                self.found[reader] = counts._ask_postgres(cold)
+        else:
+            self.looks[reader] = buffer.look(buffer.by_shard(self.ids(numbers)), {})
+            self.check_looks(self.looks[reader])
 
     # --- Adjustments, and what time and accidents do.
 
@@ -353,9 +339,12 @@ class Protocol(RuleBasedStateMachine):
         if posts:
             buffer.client.delete(*(self.base(post) for post in posts))
 
-    def forget(self, flusher_number: int) -> None:
-        self.batches.pop(flusher_number, None)
-        self.applied.pop(flusher_number, None)
+    def forget(self, actor: int) -> None:
+        self.batches.pop(actor, None)
+        self.applied.pop(actor, None)
+
+    def a_busy_shard(self) -> int:
+        return (flusher.work() or [0])[-1]
 
     def persisted(self) -> dict[int, int]:
         return {post: truth.persisted for post, truth in self.model.posts.items() if not truth.gone}
