@@ -86,7 +86,7 @@ def strip_charset(kind: bytes) -> bytes:
 
 async def read(receive: Receive) -> bytes | None:
     """Return the body, or as much of it as shows that it is too large; None when the client went away."""
-    body = b""
+    body = bytearray()
     while len(body) <= bound():
         message = await receive()
         if message["type"] == "http.disconnect":
@@ -94,7 +94,7 @@ async def read(receive: Receive) -> bytes | None:
         body += message.get("body", b"")
         if not message.get("more_body", False):
             break
-    return body
+    return bytes(body)
 
 
 def first(body: bytes, receive: Receive) -> Receive:
@@ -129,7 +129,7 @@ def refuse_large_bodies(
 
     def middleware(request: HttpRequest) -> HttpResponseBase:
         if length(request.META.get("CONTENT_LENGTH", "")) > bound():
-            return problems.answer(problems.TooLarge.status_code, problems.TooLarge.default_detail)
+            return problems.too_large()
         return get_response(request)
 
     return middleware

@@ -7,6 +7,7 @@ from random import Random
 from typing import Any
 
 from django.db import Error as DatabaseError
+from django.db import transaction
 from django.shortcuts import get_object_or_404
 from rest_framework import status
 from rest_framework.generics import GenericAPIView
@@ -16,7 +17,7 @@ from rest_framework.reverse import reverse
 
 from likes import counts, openapi
 from likes.api import Api
-from likes.buffer import Unavailable
+from likes.buffer import Total, Unavailable
 from likes.models import Post
 from likes.pagination import PostPages
 from likes.parameters import idempotency_key, post_ids
@@ -60,16 +61,17 @@ class OnePost(Api):
     def get(self, request: Request, post: int) -> Response:
         """Answer the post."""
         found = get_object_or_404(Post, pk=post)
-        return Response(PostSerializer(found, context={"totals": counts.totals([post])}).data)
+        return Response(PostSerializer(found, context={"totals": {post: total_of(post)}}).data)
 
     @openapi.change_post
     def patch(self, request: Request, post: int) -> Response:
         """Change the title; the total is read first, so that a 503 says truly that nothing was changed."""
-        found = get_object_or_404(Post, pk=post)
-        context = {"totals": counts.totals([post])}
-        serializer = PostSerializer(found, data=request.data, partial=True, context=context)
-        serializer.is_valid(raise_exception=True)
-        serializer.save()
+        context = {"totals": {post: total_of(post)}}
+        with transaction.atomic():
+            found = get_object_or_404(Post.objects.select_for_update(no_key=True), pk=post)
+            serializer = PostSerializer(found, data=request.data, partial=True, context=context)
+            serializer.is_valid(raise_exception=True)
+            serializer.save()
         return Response(serializer.data)
 
     @openapi.delete_post
@@ -117,9 +119,7 @@ class PostLikes(Api):
     @openapi.read_likes
     def get(self, request: Request, post: int) -> Response:
         """Answer the total in its parts, read at one moment."""
-        total = counts.totals([post]).get(post)
-        if total is None:
-            raise counts.UnknownPost
+        total = total_of(post)
         parts = {"likes": total.likes, "persisted": total.persisted, "pending": total.pending}
         return Response({"post": post, **parts})
 
@@ -157,6 +157,14 @@ class ShortLike(Api):
         if "postId" in serializer.validated_data:
             return liked(serializer.validated_data["postId"], key)
         return liked_any(key)
+
+
+def total_of(post: int) -> Total:
+    """Return the live total of one post. Raises UnknownPost, Unavailable."""
+    total = counts.totals([post]).get(post)
+    if total is None:
+        raise counts.UnknownPost
+    return total
 
 
 def created(serializer: PostSerializer) -> Response:

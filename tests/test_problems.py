@@ -22,6 +22,7 @@ from tests.servers import Server
 
 PROBLEM = "application/problem+json"
 BIG = 10**30
+ANYONE = Client(raise_request_exception=False)
 
 
 @pytest.fixture(autouse=True)
@@ -32,12 +33,6 @@ def demo() -> Iterator[None]:
 
 
 @pytest.fixture
-def client() -> Client:
-    """Somebody who is shown the answer and not the exception."""
-    return Client(raise_request_exception=False)
-
-
-@pytest.fixture
 def post() -> int:
     """A post."""
     return Post.objects.create(title="one").pk
@@ -45,7 +40,7 @@ def post() -> int:
 
 def send(method: str, path: str, body: bytes = b"", kind: str = "application/json", **headers: str) -> Any:
     """Send bytes as they are."""
-    return Client(raise_request_exception=False).generic(method, path, body, kind, headers=headers)
+    return ANYONE.generic(method, path, body, kind, headers=headers)
 
 
 def problem(response: Any, status: int, field: str | None = None) -> dict[str, Any]:
@@ -349,7 +344,7 @@ BODIES = (
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(body=BODIES, path=st.sampled_from(["/api/v1/likes", "/like", "/api/v1/posts", "/posts"]))
 @example(body=b'{"likes": [{"post": 1, "count": 1e999}]}', path="/api/v1/likes")
 @example(body=b'{"title": 1e999}', path="/posts")
