@@ -23,6 +23,7 @@ import yaml
 
 from likesite.embedded import Postgres, package_folder
 from tests.servers import ROOT, START_SECONDS, Process, free_port
+from tests.servers import folder as new_folder
 
 VARIABLE = re.compile(r"\$(?:(?P<dollar>\$)|\{(?P<name>\w+)(?::-(?P<default>[^}]*))?\})")
 INSIDE = {"redis": 6379, "broker": 6379, "db": 5432, "web": 8000, "locust": 8089}  # ports in the containers
@@ -77,7 +78,7 @@ class Composition:
         self.secrets, self.temporary = folder / "secrets", folder / "tmp"
         self.secrets.mkdir(exist_ok=True)
         self.temporary.mkdir(exist_ok=True)
-        self.postgres = Postgres(folder / "db", listen_addresses="127.0.0.1", port=str(self.ports["db"]))
+        self.postgres = Postgres(new_folder("db"), listen_addresses="127.0.0.1", port=str(self.ports["db"]))
         self.db: Process | None = None
         self.running: list[subprocess.Popen[bytes]] = []
         shim = folder / "valkey-cli"
