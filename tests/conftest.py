@@ -41,6 +41,13 @@ call_command("migrate", verbosity=0)
 @pytest.fixture(autouse=True)
 def fresh() -> Iterator[None]:
     """Give each test empty tables and an empty Redis, and connections that a test before it cannot have broken."""
+    clean()
+    yield
+    connection.close()
+
+
+def clean() -> None:
+    """Start what a test stopped, empty everything, and forget what this process knew of it."""
     for server in (POSTGRES, REDIS, BROKER):
         if not server.running:
             server.start()
@@ -49,8 +56,6 @@ def fresh() -> Iterator[None]:
     buffer.client.flushall()
     counts.absent.forget()
     books.check_deployment.cache_clear()
-    yield
-    connection.close()
 
 
 def empty_database() -> None:
