@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from likesite import embedded
 
@@ -153,7 +156,9 @@ AUTH_PASSWORD_VALIDATORS = [
 ]
 STATIC_URL = "/static/"
 STATIC_ROOT = BASE_DIR / "staticfiles"
-WHITENOISE_USE_FINDERS = True  # a clone serves its assets without collectstatic
+# A clone serves its assets where they lie, and has no folder of collected ones to be warned about.
+WHITENOISE_USE_FINDERS = True
+warnings.filterwarnings("ignore", "No directory at", module="whitenoise|django")
 
 # --- REST.
 REST_FRAMEWORK: dict[str, Any] = {
@@ -187,7 +192,12 @@ CORS_EXPOSE_HEADERS = ["Idempotent-Replayed", "Retry-After"]
 CORS_ALLOW_HEADERS = ["accept", "authorization", "content-type", "idempotency-key", "last-event-id", "x-csrftoken"]
 
 # --- Live totals. No retries: a publish that was lost is made good by the next flush, a doubled one is not worth it.
-EVENTSTREAM_REDIS = redis_arguments(REDIS_URL) | {"socket_timeout": 1.0, "socket_connect_timeout": 0.5}  # seconds
+# (redis-py's own default is ten: a flush would be held up 15 s by each announcement to a frozen Redis.)
+EVENTSTREAM_REDIS = redis_arguments(REDIS_URL) | {
+    "socket_timeout": 1.0,  # seconds
+    "socket_connect_timeout": 0.5,  # seconds
+    "retry": Retry(NoBackoff(), 0),
+}
 
 # --- Celery.
 CELERY_TASK_IGNORE_RESULT = True
