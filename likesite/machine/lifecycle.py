@@ -139,7 +139,7 @@ def manage(machine: Machine, *arguments: str, timeout: float) -> None:
             timeout=timeout, check=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
     except subprocess.CalledProcessError as error:
-        raise Failed(f"manage.py {arguments[0]} failed:\n{error.stdout.strip()}") from error
+        raise Failed(f"manage.py {arguments[0]} failed:\n{last_lines(error.stdout)}") from error
     except subprocess.TimeoutExpired as error:
         raise Failed(f"manage.py {arguments[0]} did not end within {timeout:g} s") from error
 
@@ -192,6 +192,9 @@ def _wait_ready(machine: Machine) -> None:
 
 
 def tail(path: Path) -> str:
-    """The last lines of a log, under its name."""
-    lines = path.read_text(errors="replace").splitlines()[-LOG_LINES:] if path.exists() else []
-    return "\n".join([f"--- {path}", *lines])
+    """The end of a log, under its name."""
+    return f"--- {path}\n{last_lines(path.read_text(errors='replace')) if path.exists() else ''}"
+
+
+def last_lines(text: str) -> str:
+    return "\n".join(text.strip().splitlines()[-LOG_LINES:])
