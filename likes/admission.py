@@ -1,7 +1,7 @@
 """What a request for a stream is answered before its first event: the head of a stream, or why not.
 
-Uses what Django and django-cors-headers know of hosts and origins, without a thread or the middleware stack; the
-problem documents here are worded like those of the API. Must not know what streams tell.
+Uses what Django and django-cors-headers know of hosts and origins, without a thread or the middleware stack. Must not
+know what streams tell.
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from http import HTTPStatus
 from io import BytesIO
-from typing import Any, cast
+from typing import cast
 
 from corsheaders.middleware import CorsMiddleware
 from django.core.exceptions import SuspiciousOperation, TooManyFieldsSent
 from django.core.handlers.asgi import ASGIRequest, get_script_prefix
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse
 
+from likes import problems
 from likes.asgi_types import Message, Scope
 from likes.events import LARGEST
 
@@ -51,7 +52,7 @@ def admit(scope: Scope) -> HttpResponse:
     try:
         request = ASGIRequest(scope, BytesIO())
     except UnicodeDecodeError:
-        return problem(HTTPStatus.BAD_REQUEST, "The query is not UTF-8.")
+        return problems.answer(HTTPStatus.BAD_REQUEST, "The query is not UTF-8.")
     return cast(HttpResponse, CorsMiddleware(answer)(request))  # it is synchronous, as `answer` is
 
 
@@ -60,7 +61,7 @@ def answer(request: HttpRequest) -> HttpResponse:
     try:
         request.get_host()
     except SuspiciousOperation:
-        return problem(HTTPStatus.BAD_REQUEST, "The request's Host is not one of this service's.")
+        return problems.answer(HTTPStatus.BAD_REQUEST, "The request's Host is not one of this service's.")
     if request.method == "OPTIONS":
         return HttpResponse(status=HTTPStatus.NO_CONTENT, headers={"Allow": ALLOWED})
     if request.method not in ("GET", "HEAD"):
@@ -71,7 +72,7 @@ def answer(request: HttpRequest) -> HttpResponse:
         return Opened(posts_of(request), pipeline=False)
     except InvalidParameter as error:
         name, rule = error.args
-        return problem(HTTPStatus.BAD_REQUEST, f"{name}: {rule}", errors={name: [rule]})
+        return problems.answer(HTTPStatus.BAD_REQUEST, f"{name}: {rule}", errors={name: [rule]})
 
 
 def posts_of(request: HttpRequest) -> list[int] | None:
@@ -90,15 +91,9 @@ def posts_of(request: HttpRequest) -> list[int] | None:
 
 def not_allowed(request: HttpRequest) -> HttpResponse:
     """Return 405 and what is allowed."""
-    response = problem(HTTPStatus.METHOD_NOT_ALLOWED, f'Method "{request.method}" not allowed.')
+    response = problems.answer(HTTPStatus.METHOD_NOT_ALLOWED, f'Method "{request.method}" not allowed.')
     response.headers["Allow"] = ALLOWED
     return response
-
-
-def problem(status: HTTPStatus, detail: str, **members: Any) -> HttpResponse:
-    """Return an RFC 9457 problem document."""
-    body = {"type": "about:blank", "title": status.phrase, "status": status, "detail": detail, **members}
-    return JsonResponse(body, status=status, content_type="application/problem+json")
 
 
 def start_of(response: HttpResponse) -> Message:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from redis import Redis
+from redis.exceptions import RedisError
 
 from likes import events
 from tests.servers import Server
@@ -67,6 +68,17 @@ def test_announcing_keeps_no_thread(wire: Messages) -> None:
     for version in range(2, 12):
         events.announce(0, version, {1: version}, {1: 1})
     assert threading.active_count() == before
+
+
+def test_an_announcement_that_nobody_answers_is_not_sent_again(redis: Server) -> None:
+    with Redis.from_url(redis.server.url, socket_timeout=30) as client:
+        events.announce(0, 1, {1: 1}, {1: 1})
+        client.config_resetstat()
+        redis.freeze()
+        with pytest.raises(RedisError):
+            events.announce(0, 2, {1: 2}, {1: 1})
+        redis.thaw()
+        assert client.info("commandstats")["cmdstat_publish"]["calls"] == 1
 
 
 GARBAGE = {

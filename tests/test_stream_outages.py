@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import count
 
+import psutil
 import pytest
 
 from likes import events
@@ -26,6 +27,12 @@ def web(totals: Totals, redis: Server) -> Iterator[Web]:
     yield running
     running.stop()
     assert open_streams() == 0
+
+
+def connections(web: Web) -> int:
+    """Return how many connections the server holds."""
+    held = psutil.Process().net_connections("tcp4")
+    return sum(one.laddr.port == web.port and one.status == psutil.CONN_ESTABLISHED for one in held)
 
 
 def test_a_redis_that_was_killed_is_listened_to_again(web: Web, totals: Totals, redis: Server) -> None:
@@ -78,6 +85,7 @@ def test_a_reader_that_takes_nothing_is_cut_off(web: Web) -> None:
             quick.events_until(1, version)
             if open_streams() == 1:
                 break
+        eventually(lambda: connections(web) == 1, "nothing waits to be written to it any more")
         with pytest.raises((EOFError, ConnectionResetError)):
             stuck.events_until(0, 0)  # reads whatever was on its way, and then the cut
 
