@@ -107,7 +107,7 @@ class Liker(LikesiteUser):
         run.send(post, lambda: self.deliver(run, post, key)).join()
 
     def deliver(self, run: Run, post: int, key: str | None) -> Outcome:
-        """Send until the outcome is decided, the time is up, or sending again could count twice."""
+        """Send until the outcome is decided, sending again could count twice, or there is no time left."""
         deadline = time.monotonic() + RETRY_SECONDS
         in_doubt = False
         while True:
@@ -115,8 +115,10 @@ class Liker(LikesiteUser):
             if outcome is Outcome.ACKNOWLEDGED:
                 return outcome
             in_doubt = in_doubt or outcome is Outcome.UNKNOWN
-            # Without a key, an attempt in doubt may have counted; and while others are served, a refusal stands.
-            if outcome is Outcome.REFUSED or (in_doubt and key is None) or time.monotonic() + pause > deadline:
+            # Without a key, an attempt in doubt may have counted. Under one, the end of the run waits for the answer.
+            harmless = key is not None or not in_doubt
+            wanted = in_doubt or not run.closing
+            if outcome is Outcome.REFUSED or not (harmless and wanted) or time.monotonic() + pause > deadline:
                 return Outcome.UNKNOWN if in_doubt else outcome
             gevent.sleep(pause)
 

@@ -64,7 +64,7 @@ class Organiser:
         except (ValueError, Away) as error:
             self._refuse(name, f"the run could not begin: {error}")
             return
-        gathering = Gathering(name, posts, self._options().likes or None, set(self._nodes()))
+        gathering = Gathering(name, posts, self._options().likes or None, self._nodes())
         self.gatherings.append(gathering)
         # Before Locust tells the workers to spawn users, and on the same connections: so it arrives before.
         for node, share in gathering.shares():
@@ -77,8 +77,11 @@ class Organiser:
         self._conclude(refused, Certificate(name, 0, doubts=[why]))
         gevent.spawn(self._end)  # not from here: the runner is in the middle of starting
 
-    def _nodes(self) -> list[str]:
-        return [node.id for node in self._runner.clients.all] if isinstance(self._runner, MasterRunner) else ["local"]
+    def _nodes(self) -> set[str]:
+        """The processes with users; a process that has them itself is its own only node."""
+        if not isinstance(self._runner, MasterRunner):
+            return {"local"}
+        return {node.id for node in self._runner.clients.all} - self._dead()
 
     def _tell(self, gathering: Gathering, node: str, budget: int | None) -> None:
         message = {"run": gathering.name, "posts": gathering.posts, "budget": budget}

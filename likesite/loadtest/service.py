@@ -66,6 +66,7 @@ class Service:
         except urllib.error.HTTPError as error:
             if error.code == 404 and body is None:
                 raise Gone(path) from error
-            raise Away(f"{request.get_method()} {path} was answered {error.code}") from error
+            hint = ": give a token in LIKES_API_TOKENS" if error.code in {401, 403} else ""
+            raise Away(f"{request.get_method()} {path} was answered {error.code}{hint}") from error
         except (OSError, ValueError) as error:
             raise Away(f"{request.get_method()} {path}: {error}") from error
