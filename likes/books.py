@@ -177,7 +177,10 @@ def epochs() -> list[ShardEpoch]:
 
 def note_losses(shard: int, living: str) -> int:
     """Take note of what closed epochs of a shard lost, so that the audit reports it no longer as drift."""
-    return ShardEpoch.objects.filter(shard=shard, noted_at=None).exclude(epoch=living).update(noted_at=Now())
+    closed = ShardEpoch.objects.filter(shard=shard, noted_at=None)
+    if living:  # a Redis that took no like since it was wiped has no epoch yet
+        closed = closed.exclude(epoch=living)
+    return closed.update(noted_at=Now())
 
 
 # --- For /ready and /metrics.

@@ -183,9 +183,10 @@ class Buffer:
 
     def waits_for_disk(self) -> bool:
         """Return whether Redis can be asked to wait until a write is on disk. Raises Unavailable."""
-        [reply] = ask(self.client, [], ("WAITAOF", 0, 0, 1))
-        [enabled] = ask(self.client, [], ("INFO", "persistence"))
-        return not isinstance(reply, ResponseError) and enabled.get("aof_enabled") == 1
+        commands = (("WAITAOF", 0, 0, 1), ("INFO", "persistence"), ("CONFIG", "GET", "appendfsync"))
+        reply, persistence, policy = ask(self.client, [], *commands)
+        refused = isinstance(reply, ResponseError) or persistence.get("aof_enabled") != 1
+        return not refused and _setting(policy) != "no"  # nobody syncs then, and every wait would be in vain
 
     def evicts(self) -> str:
         """Return Redis' maxmemory policy; anything but noeviction loses likes. Raises Unavailable."""

@@ -99,7 +99,8 @@ def judge_redis(redis: dict[str, Any]) -> dict[str, Any]:
     if redis["policy"] != "noeviction":
         wrong.append(f"maxmemory-policy is {redis['policy']}, and an evicted counter is lost: set noeviction")
     if not redis["durable"]:
-        wrong.append("no drain can be made durable, so nothing is flushed: set appendonly yes, or LIKES_BARRIER=off")
+        need = "appendonly yes and appendfsync always, or LIKES_BARRIER=off"
+        wrong.append(f"no drain can be made durable, so nothing is flushed: set {need}")
     return part(wrong, maxmemory_policy=redis["policy"], barrier=settings.LIKES_BARRIER)
 
 
