@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from django.conf import settings
 from django.db import DataError, IntegrityError, connection, transaction
 from django.db.models import BigIntegerField, F, JSONField, QuerySet, TextField, Value
 from django.db.models.expressions import CombinedExpression, RawSQL
@@ -20,7 +21,8 @@ from likes.values import Batch
 
 log = logging.getLogger(__name__)
 
-LOCK_TIMEOUT = 5_000  # milliseconds a flush waits for a row that somebody else holds
+LOCK_TIMEOUT = 5_000  # milliseconds a flush waits, at most, for a row that somebody else holds
+LEAST_LOCK_TIMEOUT = 50  # milliseconds; 0 would be no limit to PostgreSQL
 STATEMENT_TIMEOUT = 15_000  # milliseconds
 
 Totals = dict[int, int]
@@ -84,10 +86,13 @@ def _apply(batch: Batch, add: Callable[[Batch, Totals], Totals]) -> Applied:
 
 
 def _limit_waiting() -> None:
+    # Half the age at which its batch is adopted: one that waits for a row is then given up before another flusher takes
+    # it over and waits as well, and a shard that is blocked never has more than one worker.
+    lock = max(LEAST_LOCK_TIMEOUT, min(LOCK_TIMEOUT, int(settings.LIKES_ADOPT_SECONDS * 500)))
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT set_config('lock_timeout', %s, true), set_config('statement_timeout', %s, true)",
-            [str(LOCK_TIMEOUT), str(STATEMENT_TIMEOUT)],
+            [str(lock), str(STATEMENT_TIMEOUT)],
         )
 
 
