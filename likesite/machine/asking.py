@@ -78,7 +78,8 @@ def status(arguments: list[str]) -> int:
     no_arguments(arguments)
     machine = lifecycle.current(os.environ)
     if machine is None or not Supervisor(machine).answers():
-        say("not running")
+        orphaned = machine is not None and Supervisor(machine).alone()
+        say("its supervisord has died and nothing restarts what dies: ./run.sh start" if orphaned else "not running")
         return NOT_RUNNING
     for name, state in Supervisor(machine).states().items():
         up = f"pid {state['pid']:<8} up {int(time.time() - state['start'])} s" if state["pid"] else ""

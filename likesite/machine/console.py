@@ -44,11 +44,10 @@ def stop(arguments: list[str]) -> int:
 
 
 def _stop(machine: Machine) -> int:
-    if not machine.run.exists():
+    supervisor = Supervisor(machine)
+    if not supervisor.answers() and not supervisor.alone():
         say("nothing is running")
-        return 0
-    flushed = lifecycle.stop(machine, say)
-    say("stopped")
+    flushed = not machine.run.exists() or lifecycle.stop(machine, say)
     return 0 if flushed else 1
 
 

@@ -74,7 +74,23 @@ def end(processes: list[psutil.Process], timeout: float) -> None:
             process.kill()
         except psutil.NoSuchProcess:
             continue
-    psutil.wait_procs(processes, timeout=timeout)
+    wait_gone(processes, timeout)
+
+
+def wait_gone(processes: list[psutil.Process], timeout: float) -> list[psutil.Process]:
+    """Wait until `processes` have ended, at most `timeout` seconds, and return those that have not."""
+    deadline = time.monotonic() + timeout
+    while (alive := [one for one in processes if _lives(one)]) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return alive
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        # Orphans are their new parent's to collect, and in a container it may never do so.
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def pause(record: Path) -> None:

@@ -102,13 +102,20 @@ def stop(machine: Machine, say: Say) -> bool:
         supervisor = Supervisor(machine)
         flushed = True
         if supervisor.answers():
-            names = supervisor.states()
-            say("stopping web and beat")
-            supervisor.stop([name for name in names if name in ("web", "beat", "locust")], timeout=30)
+            flushed = _wind_down(machine, supervisor, say)
+        elif supervisor.alone():
             flushed = _flush(machine, say)
-            say("stopping the workers, then the servers")
-            supervisor.stop([name for name in names if name not in SERVERS], timeout=60)
         _take_down(machine, supervisor)
+    return flushed
+
+
+def _wind_down(machine: Machine, supervisor: Supervisor, say: Say) -> bool:
+    names = supervisor.states()
+    say("stopping web and beat")
+    supervisor.stop([name for name in names if name in ("web", "beat", "locust")], timeout=30)
+    flushed = _flush(machine, say)
+    say("stopping the workers, then the servers")
+    supervisor.stop([name for name in names if name not in SERVERS], timeout=60)
     return flushed
 
 

@@ -127,10 +127,13 @@ class Supervisor:
         self.call("shutdown")
         self._wait(lambda: not launch.leftovers(self.run, KEEPER), "supervisord did not stop", timeout)
 
+    def alone(self) -> bool:
+        """Whether programs run on although their supervisord has died."""
+        return not self.answers() and bool(launch.leftovers(self.run))
+
     def clear(self) -> None:
         """End what runs without a supervisord that answers: programs first, then the servers they write to."""
-        keepers = launch.leftovers(self.run, KEEPER)
-        launch.end(keepers, timeout=5)
+        launch.end(launch.leftovers(self.run, KEEPER), timeout=5)
         servers = [one for name in SERVERS for one in launch.leftovers(self.run, name)]
         others = [one for one in launch.leftovers(self.run) if one not in servers]
         for group, patience in ((others, 10), (servers, 30)):
@@ -151,8 +154,7 @@ def _end_gently(processes: list[psutil.Process], patience: float) -> None:
             process.send_signal(signal.SIGINT if "postgres" in process.name() else signal.SIGTERM)
         except psutil.NoSuchProcess:
             continue
-    _, stubborn = psutil.wait_procs(processes, timeout=patience)
-    launch.end(stubborn, timeout=5)
+    launch.end(launch.wait_gone(processes, patience), timeout=5)
 
 
 def _head(run: Path, path: Path) -> str:
