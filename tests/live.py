@@ -93,11 +93,12 @@ class Reader:
     """One client of a stream: reads as slowly as its test does."""
 
     def __init__(
-        self, port: int, path: str = "/events", *, method: str = "GET", buffer: int | None = None, **headers: str
+        self, port: int, path: str = "/events", *, method: str = "GET", stuck: bool = False, **headers: str
     ) -> None:
         self.socket = socket.socket()
-        if buffer is not None:
-            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+        if stuck:  # little fits between the two: the server soon finds that nothing is taken
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 1_400)
         self.socket.settimeout(PATIENCE)
         self.socket.connect(("127.0.0.1", port))
         named = {"host": "127.0.0.1"} | {name.replace("_", "-"): value for name, value in headers.items()}
@@ -115,6 +116,10 @@ class Reader:
 
     def __exit__(self, *_: object) -> None:
         self.socket.close()
+
+    def hurry(self) -> None:
+        """Take as much at once as other readers do."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
 
     def body(self) -> Any:
         """Return the JSON of an answer that is no stream."""

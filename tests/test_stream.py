@@ -151,14 +151,16 @@ def test_a_reader_that_is_slow_gets_fewer_events_and_the_right_end(web: Web, tot
         totals.set(post, 0, version=1)
     paths = ("/events", "/events?" + "&".join(f"post={post}" for post in range(1, 101)))
     with ExitStack() as stack:
-        slow = [stack.enter_context(Reader(web.port, path, buffer=4096)) for path in paths]
+        slow = [stack.enter_context(Reader(web.port, path, stuck=True)) for path in paths]
         quick = stack.enter_context(Reader(web.port))
         assert quick.event() == EMPTY
-        rounds = 150
+        rounds = 60
         for version in range(2, rounds + 2):
             events.announce(0, version, dict.fromkeys(posts, version * 10**12), dict.fromkeys(posts, 10**12))
         last = (rounds + 1) * 10**12
         quick.events_until(1, last)
+        for reader in slow:
+            reader.hurry()
         assert slow[0].event() == EMPTY
         everything, hundred = slow[0].events_until(1, last), slow[1].events_until(1, last)
     assert len(everything) < rounds

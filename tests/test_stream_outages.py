@@ -78,7 +78,7 @@ def test_a_connection_that_is_dead_but_open_is_noticed(
 
 def test_a_reader_that_takes_nothing_is_cut_off(web: Web) -> None:
     posts = range(1, 1_001)
-    with Reader(web.port, buffer=4096) as stuck, Reader(web.port) as quick:
+    with Reader(web.port, stuck=True) as stuck, Reader(web.port) as quick:
         eventually(lambda: open_streams() == 2, "both are open")
         for version in count(10**12):
             events.announce(0, version, dict.fromkeys(posts, version), dict.fromkeys(posts, 1))
@@ -86,6 +86,7 @@ def test_a_reader_that_takes_nothing_is_cut_off(web: Web) -> None:
             if open_streams() == 1:
                 break
         eventually(lambda: connections(web) == 1, "nothing waits to be written to it any more")
+        stuck.hurry()
         with pytest.raises((EOFError, ConnectionResetError)):
             stuck.events_until(0, 0)  # reads whatever was on its way, and then the cut
 

@@ -101,7 +101,7 @@ def test_it_ends_within_its_time_with_streams_open(site: Site) -> None:
         readers = [stack.enter_context(Reader(site.port, "/events" if n % 2 else "/events?post=1")) for n in range(20)]
         for reader in readers:
             assert reader.event()["count"] == 0
-        stack.enter_context(Reader(site.port, buffer=4096))  # takes nothing, and is not waited for
+        stack.enter_context(Reader(site.port, stuck=True))  # takes nothing, and is not waited for
         for version in range(10**12, 10**12 + 60):
             events.announce(0, version, dict.fromkeys(posts, version), dict.fromkeys(posts, 1))
         for reader in readers:
