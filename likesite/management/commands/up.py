@@ -22,8 +22,9 @@ class Command(BaseCommand):
     requires_system_checks: list[str] = []
 
     def handle(self, *args: Any, **options: Any) -> None:
-        # TERM, from a service manager, ends it as Ctrl-C does: KeyboardInterrupt.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        # TERM, from a service manager, ends it as Ctrl-C does; a shell starts background jobs with INT ignored.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.default_int_handler)
         try:
             self._run()
         except console.ERRORS as error:
