@@ -152,7 +152,6 @@ class Hub:
                     self._subscribed()
                 elif (update := events.parse(message)) is not None:
                     self.hear(update)
-                await asyncio.sleep(0)  # a backlog that is all there already would never let the streams run
 
     def _subscribed(self) -> None:
         """Make good what was missed while there was no subscription: every post that is listened to is read again."""

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.test import override_settings
 from redis import Redis
 from redis.exceptions import RedisError
 
@@ -42,6 +43,15 @@ def test_it_is_in_the_format_of_django_eventstream(wire: Messages) -> None:
     assert told.keys() == {"channel", "event_type", "data", "pub_id"}
     assert (told["channel"], told["event_type"]) == ("likes:likes", "message")
     assert json.loads(told["data"]) == {"shard": 3, "version": 17, "totals": {"1": 10}, "added": {"1": 4}}
+
+
+def test_deployments_on_one_server_do_not_hear_each_other(wire: Messages) -> None:
+    with override_settings(LIKES_PREFIX="mine"):
+        events.announce(3, 17, {1: 10}, {1: 4})
+        events.announce_pipeline("acked", posts=1)
+        mine = [next(wire), next(wire)]
+        assert None not in [events.parse(raw) for raw in mine]
+    assert [events.parse(raw) for raw in mine] == [None, None]
 
 
 def test_many_posts_travel_in_several_messages_and_none_is_lost(wire: Messages) -> None:

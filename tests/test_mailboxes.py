@@ -6,6 +6,7 @@ import asyncio
 
 from likes.latest import Announced, Latest
 from likes.mailboxes import EverythingMailbox, Mailbox, PipelineMailbox, PostsMailbox
+from likes.snapshots import still_wanted
 
 MOMENT = 0.01  # seconds for what is there already
 
@@ -83,3 +84,12 @@ def test_a_reader_far_behind_the_pipeline_has_its_latest_steps() -> None:
         return await mailbox.next(MOMENT)
 
     assert asyncio.run(scene()) == "".join(f"data: {number}\n\n" for number in range(68, 100))
+
+
+def test_nothing_is_read_for_streams_that_have_gone() -> None:
+    async def scene() -> bool:
+        here, gone = PipelineMailbox(), PipelineMailbox()
+        gone.close()
+        return still_wanted({1: {here, gone}, 2: {gone}, 3: {here}}) == {1: {here}, 3: {here}}
+
+    assert asyncio.run(scene())

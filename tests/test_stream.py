@@ -134,15 +134,25 @@ def test_streams_that_come_at_once_share_their_reads(web: Web, totals: Totals) -
 
 
 def test_a_post_that_cannot_be_read_holds_up_no_stream_of_others(web: Web, totals: Totals) -> None:
-    for post in (1, 2, 3):
+    for post in range(1, 6):
         totals.set(post, post, version=1)
     totals.away = {2}
-    with Reader(web.port, "/events?post=2") as cold, ExitStack() as stack:
-        warm = [stack.enter_context(Reader(web.port, f"/events?post={post}")) for post in (1, 3, 1, 3)]
-        assert [reader.event()["likes"] for reader in warm] == [{"1": 1}, {"3": 3}, {"1": 1}, {"3": 3}]
+    totals.open.clear()
+    with ExitStack() as stack:
+        first = stack.enter_context(Reader(web.port, "/events?post=5"))
+        eventually(lambda: totals.reads, "a snapshot is being read, so that the next have to wait and are read at once")
+        warm_1, cold, warm_3, warm_4 = (
+            stack.enter_context(Reader(web.port, f"/events?post={n}")) for n in (1, 2, 3, 4)
+        )
+        eventually(lambda: open_streams() == 5, "all are open")
+        totals.open.set()
+        assert [reader.event()["likes"] for reader in (first, rest[0], rest[2], rest[3])] == [
+            {"5": 5}, {"1": 1}, {"3": 3}, {"4": 4},
+        ]  # fmt: skip
+        assert sorted(totals.reads[1]) == [1, 2, 3, 4]
         tell(2, 5, version=2)
         totals.away = set()
-        assert cold.event() == {"count": 0, "likes": {"2": 5}}
+        assert rest[1].event() == {"count": 0, "likes": {"2": 5}}
 
 
 def test_a_reader_that_is_slow_gets_fewer_events_and_the_right_end(web: Web, totals: Totals) -> None:
