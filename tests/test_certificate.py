@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from likesite.loadtest import notary
+from likesite.loadtest import notary, service
 from likesite.loadtest.certificate import Certificate, Told, Verdict
 from likesite.loadtest.notary import Notary
 from likesite.loadtest.outcome import Outcome, judge
@@ -39,6 +39,7 @@ def certify(book: Book, told: dict[int, Told], whole: bool = True) -> Certificat
 def no_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(notary, "QUIET_SECONDS", 0.0)
     monkeypatch.setattr(notary, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(service, "AGAIN_SECONDS", 0.01)
 
 
 def test_likes_counted_and_persisted_are_certified() -> None:

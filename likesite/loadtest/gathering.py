@@ -17,12 +17,12 @@ class Gathering:
     """A run, from its first message to its certificate."""
 
     name: str
-    posts: list[int]
     budget: int | None  # likes to send, over all processes
-    awaited: set[str]  # nodes that were told of the run
+    posts: list[int] = field(default_factory=list)
+    awaited: set[str] = field(default_factory=set)  # nodes that were told of the run
     reports: dict[str, Report] = field(default_factory=dict)
     closed: bool = False
-    progress: str = "running"
+    progress: str = "making posts"
     certificate: Certificate | None = None
 
     @property

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from likesite.loadtest.certificate import Certificate, Told
-from likesite.loadtest.service import Away, Gone, Service
+from likesite.loadtest.service import Away, Refused, Service, patiently
 
 QUIET_SECONDS = 2.0
 """Before the first read when outcomes are unknown: the service decides a like within 1.5 s, client or no client."""
@@ -33,7 +33,7 @@ class Notary:
         try:
             first = self._patiently(lambda: self._service.live(posts))
             last = self._await_persisted(certificate, list(first))
-        except (Away, Gone) as error:
+        except (Away, Refused) as error:
             certificate.doubts.append(f"the totals could not be read: {error}")
             return
         certificate.counted = sum((first | last).values())
@@ -67,16 +67,7 @@ class Notary:
         return pending
 
     def _patiently(self, read: Callable[[], T]) -> T:
-        """Read again while the service is away, for READ_SECONDS. Raises Away with the last reason, Gone at once."""
-        deadline = time.monotonic() + READ_SECONDS
-        while True:
-            try:
-                return read()
-            except Away as away:
-                if time.monotonic() > deadline:
-                    raise
-                self._say(f"waiting for the service: {away}")
-            time.sleep(POLL_SECONDS)
+        return patiently(read, READ_SECONDS, self._say)
 
     def _elapsed(self) -> float:
         return time.monotonic() - self._ended

@@ -13,15 +13,18 @@ from typing import Any
 import gevent
 from gevent.greenlet import Greenlet
 from locust.env import Environment
-from locust.runners import STATE_MISSING, MasterRunner, Runner
+from locust.runners import Runner
 
 from likesite.loadtest import options
 from likesite.loadtest.certificate import Certificate, Verdict
 from likesite.loadtest.gathering import LIKE, Gathering, figures
+from likesite.loadtest.nodes import Nodes
 from likesite.loadtest.notary import Notary
-from likesite.loadtest.participant import CLOSE, DRAIN_SECONDS, REPORT, RUN
-from likesite.loadtest.service import Away, Service
+from likesite.loadtest.participant import DRAIN_SECONDS, REPORT
+from likesite.loadtest.service import Away, Refused, Service, patiently
 
+BEGIN_SECONDS = 15.0
+"""How long a run waits for a service that is away: as it is while a process of it starts again."""
 REPORT_SECONDS = DRAIN_SECONDS + 5
 """How long the reports of all processes may take at the end of a run: the drain, and the way."""
 FIGURES_SECONDS = 5.0
@@ -39,7 +42,7 @@ class Organiser:
 
     def attach(self, environment: Environment, runner: Runner) -> None:
         """Follow the session. `quitting` runs its listeners backwards: attached after the runner, this is first."""
-        self._environment, self._runner = environment, runner
+        self._environment, self._runner, self._nodes = environment, runner, Nodes(runner)
         runner.register_message(REPORT, self._on_report)
         environment.events.test_start.add_listener(self._on_start)
         environment.events.worker_connect.add_listener(self._on_late_worker)
@@ -57,42 +60,37 @@ class Organiser:
     # A run begins
 
     def _on_start(self, **_: object) -> None:
-        name = uuid.uuid4().hex[:8]
+        gathering = Gathering(uuid.uuid4().hex[:8], self._options().likes or None)
+        self.gatherings.append(gathering)
         try:
             options.check(self._options())
-            posts = self._service().make_posts([f"Load run {name}, post {n + 1}" for n in range(self._options().posts)])
-        except (ValueError, Away) as error:
-            self._refuse(name, f"the run could not begin: {error}")
+            gathering.posts = [self._make_post(gathering, n + 1) for n in range(self._options().posts)]
+        except (ValueError, Away, Refused) as error:
+            self._refuse(gathering, f"the run could not begin: {error}")
             return
-        gathering = Gathering(name, posts, self._options().likes or None, self._nodes())
-        self.gatherings.append(gathering)
-        # Before Locust tells the workers to spawn users, and on the same connections: so it arrives before.
-        for node, share in gathering.shares():
-            self._tell(gathering, node, share)
+        gathering.awaited = self._nodes.alive()
+        gathering.progress = "running"
+        for node, share in gathering.shares():  # before Locust tells the workers to spawn users
+            self._nodes.begin(node, gathering.name, gathering.posts, share)
         gevent.spawn(self._watch, gathering)
 
-    def _refuse(self, name: str, why: str) -> None:
-        refused = Gathering(name, [], None, set(), closed=True)
-        self.gatherings.append(refused)
-        self._conclude(refused, Certificate(name, 0, doubts=[why]))
+    def _make_post(self, gathering: Gathering, number: int) -> int:
+        title = f"Load run {gathering.name}, post {number}"
+        service = self._service()
+        return patiently(lambda: service.make_post(title), BEGIN_SECONDS, lambda words: self._say(gathering, words))
+
+    def _refuse(self, gathering: Gathering, why: str) -> None:
+        gathering.closed = True
+        self._conclude(gathering, Certificate(gathering.name, 0, doubts=[why]))
         gevent.spawn(self._end)  # not from here: the runner is in the middle of starting
-
-    def _nodes(self) -> set[str]:
-        """The processes with users; a process that has them itself is its own only node."""
-        if not isinstance(self._runner, MasterRunner):
-            return {"local"}
-        return {node.id for node in self._runner.clients.all} - self._dead()
-
-    def _tell(self, gathering: Gathering, node: str, budget: int | None) -> None:
-        message = {"run": gathering.name, "posts": gathering.posts, "budget": budget}
-        self._runner.send_message(RUN, message, client_id=node)
 
     def _on_late_worker(self, client_id: str, **_: object) -> None:
         """A worker that joins a running test takes part, but not in a budget: that is handed out already."""
-        if self.gatherings and not self.gatherings[-1].closed:
-            gathering = self.gatherings[-1]
+        gathering = self.gatherings[-1] if self.gatherings else None
+        if gathering and gathering.awaited and not gathering.closed:
             gathering.awaited.add(client_id)
-            self._tell(gathering, client_id, None if gathering.budget is None else 0)
+            share = None if gathering.budget is None else 0
+            self._nodes.begin(client_id, gathering.name, gathering.posts, share)
 
     def _watch(self, gathering: Gathering) -> None:
         """While a run with a budget goes on: how far it is, and whether anybody is left to finish it."""
@@ -103,14 +101,8 @@ class Organiser:
             done = self._environment.stats.entries.get(LIKE)
             acknowledged = done.num_requests - done.num_failures if done else 0
             _print(f"{acknowledged} of {gathering.budget} likes acknowledged")
-            if gathering.missing and gathering.missing <= self._dead():
+            if gathering.missing and gathering.missing <= self._nodes.dead():
                 self._end()
-
-    def _dead(self) -> set[str]:
-        """Workers whose heartbeat has stopped."""
-        if not isinstance(self._runner, MasterRunner):
-            return set()
-        return {node.id for node in self._runner.clients.all if node.state == STATE_MISSING}
 
     # A run ends
 
@@ -160,11 +152,10 @@ class Organiser:
         self._conclude(gathering, certificate)
 
     def _collect(self, gathering: Gathering) -> None:
-        """Ask every process for its report, which it gives once the likes in flight are finished."""
         self._say(gathering, "waiting for likes in flight")
         for node in gathering.awaited:
-            self._runner.send_message(CLOSE, {"run": gathering.name}, client_id=node)
-        _wait(lambda: gathering.missing <= self._dead(), REPORT_SECONDS)
+            self._nodes.close(node, gathering.name)
+        _wait(lambda: gathering.missing <= self._nodes.dead(), REPORT_SECONDS)
         _wait(lambda: gathering.figures_are_in(self._environment.stats), FIGURES_SECONDS)
 
     def _conclude(self, gathering: Gathering, certificate: Certificate) -> None:

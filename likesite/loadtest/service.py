@@ -1,15 +1,18 @@
 """The few calls a certificate makes to the service, over HTTP. Not part of the load: Locust never times these."""
 
 import json
+import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 REQUEST_SECONDS = 5.0
 """One answer: the service itself gives up on its stores after 1.5 s."""
+AGAIN_SECONDS = 0.25
+"""Between two attempts while the service is away."""
 CHUNK = 100
 """Posts in one read: the bound of the API."""
 
@@ -18,8 +21,27 @@ class Away(Exception):
     """The service did not answer, or not with what was asked; the message says which call and why."""
 
 
-class Gone(Exception):
-    """A post of the run does not exist any more."""
+class Refused(Exception):
+    """The service answered, and asking again would change nothing; the message says which call and why."""
+
+
+T = TypeVar("T")
+
+
+def patiently(call: Callable[[], T], seconds: float, say: Callable[[str], None]) -> T:
+    """Call again while the service is away, for so long. Raises Away with the last reason, Refused at once."""
+    deadline = time.monotonic() + seconds
+    said = ""
+    while True:
+        try:
+            return call()
+        except Away as away:
+            if time.monotonic() > deadline:
+                raise
+            if said != str(away):
+                said = str(away)
+                say(f"waiting for the service: {away}")
+        time.sleep(AGAIN_SECONDS)
 
 
 @dataclass(frozen=True)
@@ -40,12 +62,12 @@ class Service:
         # A proxy from the environment would stand between the certificate and what it certifies.
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
-    def make_posts(self, titles: Sequence[str]) -> list[int]:
-        """New posts, so that nobody else's likes are among the run's. Raises Away."""
-        return [int(self._call("/api/v1/posts", {"title": title})["id"]) for title in titles]
+    def make_post(self, title: str) -> int:
+        """A new post, so that nobody else's likes are among the run's; answers its id. Raises Away, Refused."""
+        return int(self._call("/api/v1/posts", {"title": title})["id"])
 
     def live(self, posts: Sequence[int]) -> dict[int, int]:
-        """Live totals; posts that do not exist are left out. Raises Away."""
+        """Live totals; posts that do not exist are left out. Raises Away, Refused."""
         totals: dict[int, int] = {}
         for start in range(0, len(posts), CHUNK):
             query = urlencode({"post": posts[start : start + CHUNK]}, doseq=True)
@@ -53,7 +75,7 @@ class Service:
         return totals
 
     def total(self, post: int) -> Total:
-        """One post, persisted and pending told apart. Raises Away, Gone."""
+        """One post, persisted and pending told apart. Raises Away, Refused."""
         answer = self._call(f"/api/v1/posts/{post}/likes")
         return Total(answer["likes"], answer["persisted"], answer["pending"])
 
@@ -64,9 +86,8 @@ class Service:
             with self._opener.open(request, timeout=REQUEST_SECONDS) as answer:
                 return json.load(answer)
         except urllib.error.HTTPError as error:
-            if error.code == 404 and body is None:
-                raise Gone(path) from error
             hint = ": give a token in LIKES_API_TOKENS" if error.code in {401, 403} else ""
-            raise Away(f"{request.get_method()} {path} was answered {error.code}{hint}") from error
+            words = f"{request.get_method()} {path} was answered {error.code}{hint}"
+            raise (Refused if error.code < 500 else Away)(words) from error
         except (OSError, ValueError) as error:
             raise Away(f"{request.get_method()} {path}: {error}") from error
