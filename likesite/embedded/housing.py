@@ -69,9 +69,14 @@ def _may_enter(status: os.stat_result, uid: int, groups: set[int]) -> bool:
 def home(folder: Path, user: str | None) -> Path:
     """The folder itself, or its stand-in where `user` can go. Once data is in the stand-in it stays there."""
     elsewhere = ELSEWHERE / key(folder)
-    if user is None or (open_to(folder, user) and not elsewhere.exists()):
+    if user is None:
         return folder.resolve()
-    if folder.is_dir() and any(folder.iterdir()) and not elsewhere.exists():
+    if elsewhere.exists():
+        return elsewhere
+    used = folder.is_dir() and any(folder.iterdir())
+    if open_to(folder if used else folder.parent, user):  # an empty one becomes the user's own
+        return folder.resolve()
+    if used:
         raise Closed(f"{folder} holds data, but user {user} cannot enter it or a folder above it")
     return elsewhere
 

@@ -95,7 +95,7 @@ class Supervisor:
     def write(self, programs: list[Program]) -> None:
         """Write its configuration and a description of each program."""
         sections = [_program(self.machine.describe(program), program) for program in programs]
-        self.config.write_text("\n".join([_head(self.run, self.socket), *sections]))
+        self.config.write_text("\n".join([_head(self.socket), *sections]))
 
     def start(self, names: Collection[str]) -> None:
         """Start those of `names` that do not run, in their order."""
@@ -157,15 +157,16 @@ def _end_gently(processes: list[psutil.Process], patience: float) -> None:
     launch.end(launch.wait_gone(processes, patience), timeout=5)
 
 
-def _head(run: Path, path: Path) -> str:
+def _head(path: Path) -> str:
+    # Paths are relative to the run folder, where supervisord works: it expands some of them twice, a % would end it.
     user = "user=root\n" if os.geteuid() == 0 else ""
     return f"""\
 [supervisord]
 nodaemon=true
 silent=true
-{user}logfile={_plain(run / "logs" / "supervisord.log")}
-pidfile={_plain(run / "supervisord.pid")}
-childlogdir={_plain(run / "logs")}
+{user}logfile=logs/supervisord.log
+pidfile=supervisord.pid
+childlogdir=logs
 logfile_maxbytes=5MB
 logfile_backups=1
 [unix_http_server]
@@ -192,7 +193,7 @@ stopsignal={program.stop_signal}
 stopwaitsecs={program.stop_seconds}
 killasgroup=true
 redirect_stderr=true
-stdout_logfile={_plain(description.parent / "logs" / (program.name + ".log"))}
+stdout_logfile=logs/{program.name}.log
 stdout_logfile_maxbytes=10MB
 stdout_logfile_backups=1
 """
