@@ -67,7 +67,7 @@ def test_a_key_with_another_body_is_refused_and_nothing_counted() -> None:
 def test_two_bodies_under_one_key_at_once_do_not_share_an_answer() -> None:
     """The second call asks what is kept before the first has kept anything, and is served after it."""
     post = a_post()
-    with patch.object(buffer, "kept_answers", return_value={}):
+    with patch.object(buffer, "kept_answers", lambda _: {}):
         counts.like_many([(post, 2)], "a key")
         with pytest.raises(KeyReused):
             counts.like_many([(post, 7)], "a key")

@@ -1,0 +1,395 @@
+"""Takes away what the counting protocol rests on, one piece at a time, and demands that the suite notices.
+
+`python -m tests.mutants [NAME …]` works on copies of the repository in a temporary folder. Exit 0: the copy as it is
+passes, and every mutant fails.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+COPIED = ("likes", "likesite", "tests", "manage.py", "pyproject.toml")
+AT_ONCE = 2  # runs; each keeps a core busy
+RUN_SECONDS = 240  # a deadline; a run takes five
+PASSED, FAILED = 0, 1  # as pytest exits; whatever else is a broken run
+
+
+class Rotten(Exception):
+    """A mutant whose text is not in the product any more, or not once: it proves nothing until it is rewritten."""
+
+
+@dataclass(frozen=True)
+class Edit:
+    """`old` stands once in `file`, and becomes `new`."""
+
+    file: str
+    old: str
+    new: str
+
+    def apply(self, folder: Path) -> None:
+        path = folder / self.file
+        text = path.read_text()
+        if text.count(self.old) != 1:
+            raise Rotten(f"{self.file} holds {self.old!r} {text.count(self.old)} times, not once")
+        path.write_text(text.replace(self.old, self.new))
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """The product without something, and the test that must then fail."""
+
+    name: str
+    test: str
+    edits: Sequence[Edit]
+
+
+def without(name: str, test: str, file: str, old: str, new: str, *more: Edit) -> Mutant:
+    return Mutant(name, f"tests/{test}", (Edit(f"likes/{file}", old, new), *more))
+
+
+MUTANTS = (
+    without(
+        "the ledger check",
+        "test_books.py::test_a_batch_is_added_once_however_often_it_is_applied",
+        "ledger.py",
+        "    return inserted == 1",
+        "    return inserted >= 0",
+    ),
+    without(
+        "the fold mark's check",
+        "test_books.py::test_a_batch_that_was_folded_is_never_applied_again",
+        "ledger.py",
+        "        _refuse_folded(batch)  #",
+        "        #",
+    ),
+    without(
+        "the fold mark's check after the row is in",
+        "test_books.py::test_a_batch_that_comes_while_its_row_is_folded_away_is_refused",
+        "ledger.py",
+        "        _limit_waiting()\n",
+        "        _limit_waiting()\n        _refuse_folded(batch)\n",
+        Edit("likes/ledger.py", "        _refuse_folded(batch)  #", "        #"),
+    ),
+    without(
+        "a fold mark that never goes back",
+        "test_books.py::test_the_mark_of_a_fold_never_goes_back",
+        "books.py",
+        "greatest(known.folded_until, excluded.folded_until)",
+        "excluded.folded_until",
+    ),
+    without(
+        "a fold that stops before the batch in flight",
+        "test_books.py::test_no_fold_reaches_the_batch_in_flight",
+        "tasks.py",
+        'until = min(until, told["drained_at"] - books.CLOCK_STEP)',
+        "pass",
+    ),
+    without(
+        "the order of locks",
+        "test_books.py::test_rows_are_locked_in_the_order_of_their_keys",
+        "ledger.py",
+        '.order_by("pk")',
+        '.order_by("-pk")',
+    ),
+    without(
+        "orphans",
+        "test_books.py::test_likes_of_a_post_that_is_gone_are_kept_as_orphans",
+        "ledger.py",
+        "        _keep_orphans(batch, persisted)\n",
+        "",
+    ),
+    without(
+        "a save that leaves totals alone",
+        "test_concurrency.py::test_saving_a_post_that_was_loaded_before_a_flush_keeps_its_likes",
+        "models.py",
+        'chosen - {"likes", "starting_likes"}',
+        "chosen",
+    ),
+    without(
+        "the ack's id check",
+        "test_protocol.py::test_a_late_ack_leaves_the_next_batch_in_flight",
+        "lua/ack.lua",
+        "redis.call('HGET', KEYS[1], 'id') == ARGV[1]",
+        "true",
+    ),
+    without(
+        "the ack's gen check",
+        "test_protocol.py::test_an_ack_does_not_put_back_a_total_that_was_adjusted",
+        "lua/ack.lua",
+        "ours and gen == ARGV[2]",
+        "ours",
+    ),
+    without(
+        "a base that expires again",
+        "test_protocol.py::test_a_base_does_not_expire_while_likes_of_its_post_are_on_their_way",
+        "lua/ack.lua",
+        "  elseif pending then",
+        "  elseif true then",
+    ),
+    without(
+        "a base that stays while likes are pending",
+        "test_protocol.py::test_a_base_does_not_expire_while_likes_of_its_post_are_on_their_way",
+        "lua/ack.lua",
+        "  elseif pending then",
+        "  elseif false then",
+    ),
+    without(
+        "PERSIST of the base",
+        "test_protocol.py::test_a_base_does_not_expire_while_likes_of_its_post_are_on_their_way",
+        "lua/like.lua",
+        "    redis.call('PERSIST', base_key)\n",
+        "",
+    ),
+    without(
+        "a looked-up base that stays",
+        "test_protocol.py::test_a_base_that_is_looked_up_while_likes_are_on_their_way_does_not_expire",
+        "lua/totals.lua",
+        "    if inflight or pending then",
+        "    if false then",
+    ),
+    without(
+        "the cold store's gen check",
+        "test_protocol.py::test_a_base_from_before_an_adjustment_is_not_stored",
+        "lua/totals.lua",
+        "gen == ARGV[2] and batch",
+        "batch",
+    ),
+    without(
+        "the cold store's batch check",
+        "test_protocol.py::test_a_base_from_beside_another_batch_is_not_stored",
+        "lua/totals.lua",
+        " and batch == ARGV[3]",
+        "",
+    ),
+    without(
+        "the cold store's absent-only",
+        "test_protocol.py::test_a_base_does_not_replace_one_that_came_first",
+        "lua/totals.lua",
+        "if not base and found",
+        "if found",
+    ),
+    without(
+        "the cold store's less-what-is-in-flight",
+        "test_protocol.py::test_a_batch_that_is_in_postgres_and_still_in_flight_is_shown_once",
+        "counts.py",
+        "persisted[post] - again * mine",
+        "persisted[post]",
+    ),
+    without(
+        "the cold store's look into the ledger",
+        "test_protocol.py::test_a_batch_that_is_applied_while_its_post_is_read_is_shown_once",
+        "counts.py",
+        "1 if look.batch in applied else 0",
+        "1",
+    ),
+    without(
+        "the drain that takes what it reads",
+        "test_protocol.py::test_a_drain_takes_what_is_there_and_leaves_what_comes_after",
+        "lua/drain.lua",
+        "redis.call('GETDEL', KEYS",
+        "redis.call('GET', KEYS",
+    ),
+    without(
+        "the atomic drain: read, then delete",
+        "test_concurrency.py::test_writers_and_flushers_that_take_each_others_batches_count_exactly",
+        "lua/drain.lua",
+        "redis.call('GETDEL', KEYS",
+        "redis.call('GET', KEYS",
+        Edit(
+            "likes/buffer.py",
+            "        [reply], durable = self._durably([Call(DRAIN, keys, [new_id(), adopt, *posts])])\n",
+            "        [reply], durable = self._durably([Call(DRAIN, keys, [new_id(), adopt, *posts])])\n"
+            "        if reply[0] == 'drained':\n            self.client.delete(*keys[8:])\n",
+        ),
+    ),
+    without(
+        "the age of adoption",
+        "test_protocol.py::test_a_young_batch_is_left_to_its_flusher",
+        "lua/drain.lua",
+        "age >= 0 and age < tonumber(ARGV[2])",
+        "false",
+    ),
+    without(
+        "adoption",
+        "test_protocol.py::test_an_old_batch_is_adopted_as_it_was",
+        "lua/drain.lua",
+        "age >= 0 and age < tonumber(ARGV[2])",
+        "true",
+    ),
+    without(
+        "the age of the oldest like",
+        "test_protocol.py::test_the_oldest_like_is_known_until_no_like_of_its_shard_is_waiting",
+        "lua/drain.lua",
+        "if redis.call('SCARD', KEYS[1]) == 0 then redis.call('DEL', KEYS[4]) end",
+        "redis.call('DEL', KEYS[4])",
+    ),
+    without(
+        "the barrier",
+        "test_barrier.py::test_a_drain_that_may_not_be_on_disk_is_not_applied_and_ready_says_why",
+        "tasks.py",
+        "    if not batch.durable:",
+        "    if False:",
+    ),
+    without(
+        "the settle step",
+        "test_counting.py::test_reset_and_delete_are_on_record",
+        "counts.py",
+        "if not pending or not flusher.settle(set(pending.values())):",
+        "if not pending:",
+    ),
+    without(
+        "the barrier of the settle step",
+        "test_barrier.py::test_an_adjustment_is_settled_only_when_that_is_on_disk",
+        "counts.py",
+        "if not pending or not flusher.settle(set(pending.values())):",
+        "if not pending or flusher.settle(set(pending.values())) is None:",
+    ),
+    without(
+        "the settle step's gen",
+        "test_protocol.py::test_a_base_from_before_an_adjustment_is_not_stored",
+        "lua/settle.lua",
+        "for i = 1, 2 do",
+        "for i = 2, 2 do",
+    ),
+    without(
+        "the look-up of a like's key",
+        "test_idempotency.py::test_a_like_under_a_key_is_answered_the_same_and_counted_once",
+        "lua/like.lua",
+        "keyed and redis.call('GET', own_key)",
+        "false",
+    ),
+    without(
+        "the look-up of a bulk call's key before it is sent",
+        "test_idempotency.py::test_a_bulk_call_under_a_key_is_answered_the_same_and_counted_once",
+        "counts.py",
+        "kept = buffer.kept_answers(key)",
+        "kept = dict[int, str]()",
+    ),
+    without(
+        "the look-up of a bulk call's key where it counts",
+        "test_idempotency.py::test_two_bodies_under_one_key_at_once_do_not_share_an_answer",
+        "lua/like.lua",
+        "local kept = redis.call('GET', KEYS[7])",
+        "local kept = false",
+    ),
+    without(
+        "the refusal of another body that comes at once",
+        "test_idempotency.py::test_two_bodies_under_one_key_at_once_do_not_share_an_answer",
+        "counts.py",
+        "            _refuse_other_body(digest, kept.values())  #",
+        "            #",
+    ),
+    without(
+        "all or nothing under a key",
+        "test_idempotency.py::test_under_a_key_one_cold_post_keeps_its_shard_from_counting",
+        "lua/like.lua",
+        "  if cold then return {false, answers} end\n",
+        "",
+    ),
+    without(
+        "one attempt for each command",
+        "test_lost_replies.py::test_a_like_whose_reply_is_lost_is_unknown_and_counted_at_most_once",
+        "wire.py",
+        "retry=Retry(NoBackoff(), 0)",
+        "retry=Retry(NoBackoff(), 10)",  # what `redis.Redis(host=…)` does by default
+    ),
+    without(
+        "the audit's second look",
+        "test_books.py::test_the_audit_looks_again_when_some_posts_left_dirty_while_others_came",
+        "buffer.py",
+        "if len(counters) != dirty:",
+        "if dirty > len(posts):",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """How a run of tests ended; `output` is what pytest said."""
+
+    code: int
+    seconds: float
+    output: str
+
+
+def run(folder: Path, tests: Sequence[str]) -> Run:
+    """Run tests in a copy of the repository, until the first that fails."""
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--show-capture=no", *tests]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    started = time.monotonic()
+    try:
+        done = subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=RUN_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        return Run(-1, time.monotonic() - started, str(error))
+    return Run(done.returncode, time.monotonic() - started, done.stdout + done.stderr)
+
+
+def copy(folder: Path) -> Path:
+    """Copy what the tests need of the repository."""
+    for name in COPIED:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, folder / name)
+        else:
+            shutil.copy2(ROOT / name, folder / name)
+    return folder
+
+
+def judge_unmutated(mutants: Sequence[Mutant]) -> str:
+    """Return what is wrong with the product as it is: its tests must pass, or their failing proves nothing."""
+    with tempfile.TemporaryDirectory() as folder:
+        tests = sorted({mutant.test for mutant in mutants})
+        return told("(nothing)", run(copy(Path(folder)), tests), wanted=PASSED)
+
+
+def judge(mutant: Mutant) -> str:
+    """Return what is wrong with the suite: its test must fail when the product is the mutant."""
+    with tempfile.TemporaryDirectory() as folder:
+        mutated = copy(Path(folder))
+        try:
+            for edit in mutant.edits:
+                edit.apply(mutated)
+        except Rotten as error:
+            print(f"ROTTEN    {mutant.name}: {error}", flush=True)
+            return str(error)
+        return told(mutant.name, run(mutated, [mutant.test]), wanted=FAILED)
+
+
+def told(name: str, ended: Run, wanted: int) -> str:
+    """Print one line of the table; return what pytest said where it did not end as it should."""
+    verdict = {PASSED: "passed", FAILED: "failed"}.get(ended.code, "BROKEN")
+    if wanted == FAILED:
+        verdict = {"passed": "SURVIVES", "failed": "killed"}.get(verdict, verdict)
+    print(f"{verdict:9} {ended.seconds:5.1f} s  without {name}", flush=True)
+    return "" if ended.code == wanted else ended.output[-4000:]
+
+
+def main(names: Sequence[str]) -> int:
+    """Try every mutant, or those named; return how many did not end as they should."""
+    chosen = [mutant for mutant in MUTANTS if not names or mutant.name in names]
+    if not chosen:
+        print("no such mutant; there are:", *sorted(mutant.name for mutant in MUTANTS), sep="\n  ")
+        return 1
+    tasks: list[Callable[[], str]] = [partial(judge_unmutated, chosen), *(partial(judge, mutant) for mutant in chosen)]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        wrong = [output for output in pool.map(lambda task: task(), tasks) if output]
+    for output in wrong:
+        print("-" * 80, output, sep="\n")
+    print(f"{len(chosen)} mutants, {len(wrong)} problems")
+    return min(len(wrong), 1)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
