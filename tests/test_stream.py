@@ -141,9 +141,7 @@ def test_a_post_that_cannot_be_read_holds_up_no_stream_of_others(web: Web, total
     with ExitStack() as stack:
         first = stack.enter_context(Reader(web.port, "/events?post=5"))
         eventually(lambda: totals.reads, "a snapshot is being read, so that the next have to wait and are read at once")
-        warm_1, cold, warm_3, warm_4 = (
-            stack.enter_context(Reader(web.port, f"/events?post={n}")) for n in (1, 2, 3, 4)
-        )
+        rest = [stack.enter_context(Reader(web.port, f"/events?post={post}")) for post in (1, 2, 3, 4)]
         eventually(lambda: open_streams() == 5, "all are open")
         totals.open.set()
         assert [reader.event()["likes"] for reader in (first, rest[0], rest[2], rest[3])] == [
