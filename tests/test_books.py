@@ -79,9 +79,7 @@ def test_rows_are_locked_in_the_order_of_their_keys(elsewhere: Callable[..., Fut
         list(only(high).select_for_update())
         applying = elsewhere(ledger.apply, batch)
         eventually(lambda: waiting() == 1, "the flush waits")
-        assert not list(only(low).select_for_update(skip_locked=True)), (
-            "it waits for the second, not having the first"
-        )
+        assert not list(only(low).select_for_update(skip_locked=True)), "it waits for the second, not having the first"
     assert applying.result(30)
 
 
@@ -171,6 +169,18 @@ def test_no_fold_reaches_the_batch_in_flight() -> None:
     retain_a_week_later()
     assert ack(batch).status == "acked"
     assert persisted(post) == 1
+
+
+def test_a_redis_whose_clock_runs_ahead_folds_nothing_young() -> None:
+    post = a_post()
+    counts.like(post)
+    flush(post)
+    ahead = [told | {"now": told["now"] + timedelta(days=30)} for told in flusher.status()]
+    with patch.object(flusher, "status", return_value=ahead):
+        tasks.retain()
+    counts.like(post)
+    flush(post)
+    assert persisted(post) == 2
 
 
 def test_a_batch_that_comes_while_its_row_is_folded_away_is_refused(elsewhere: Callable[..., Future[object]]) -> None:

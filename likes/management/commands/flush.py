@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import DatabaseError
 
 from likes import counts, tasks
 from likes.buffer import Unavailable, flusher
@@ -28,7 +29,7 @@ class Command(BaseCommand):
                     raise CommandError(f"likes of shards {shards} are still in Redis; the log above says why")
                 moved += self._flush(shards)
             counts.settle()
-        except Unavailable as error:
+        except (Unavailable, DatabaseError) as error:
             raise CommandError(f"could not flush: {error}") from error
         self.stdout.write(f"flushed {moved} likes")
 
