@@ -85,7 +85,7 @@ class Stream:
                 event = await mailbox.next(self._ping_seconds)
                 if not mailbox.closed:
                     await self._write(send, event or PING)
-        except TimeoutError:
+        except OSError:  # a TimeoutError is one; others are how some servers say that the reader has gone
             abort(send)
         except asyncio.CancelledError:
             pass  # only the server does that, at its deadline for shutting down: the stream ends like any other
@@ -129,7 +129,7 @@ async def close_when_gone(receive: Receive, mailbox: Mailbox) -> None:
 
 async def end(send: Send) -> None:
     """End the answer; where its reader does not take even that, the connection is the server's to close."""
-    with suppress(TimeoutError, OSError):
+    with suppress(OSError):
         async with asyncio.timeout(END_SECONDS):
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
