@@ -35,16 +35,20 @@ class Command(BaseCommand):
     def _run(self) -> None:
         if (other := lifecycle.current(os.environ)) and Supervisor(other).answers():
             raise CommandError(f"it runs already, in {other.data}: ./run.sh stop")
-        machine = lifecycle.start(os.environ, self.stdout.write)
-        self.stdout.write(f"{console.addresses(machine)}\nCtrl-C stops it.")
+        machine = lifecycle.start(os.environ, self._say)
+        self._say(f"{console.addresses(machine)}\nCtrl-C stops it.")
         try:
             with _logs(machine):
                 _watch(Supervisor(machine))
         finally:
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not leave half of it running
-            flushed = lifecycle.stop(machine, self.stdout.write)
+            flushed = lifecycle.stop(machine, self._say)
         if not flushed:
             raise CommandError("stopped, but not every like was flushed")
+
+    def _say(self, line: str) -> None:
+        self.stdout.write(line)
+        self.stdout.flush()  # into a log file too, as it happens
 
 
 def _watch(supervisor: Supervisor) -> None:
