@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from datetime import datetime
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import DatabaseError, InterfaceError
 from django.db import DatabaseError
 
 from likes import counts, tasks
@@ -15,7 +17,7 @@ PAUSE = 0.1  # seconds between two looks at a shard that somebody else is flushi
 
 
 class Command(BaseCommand):
-    help = "Move every like from Redis to PostgreSQL now. Needs no worker; does no harm beside one."
+    help = "Move every like taken so far from Redis to PostgreSQL. Needs no worker; does no harm beside one."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--timeout", type=float, default=60.0, help="seconds after which to give up")
@@ -24,12 +26,13 @@ class Command(BaseCommand):
         deadline = time.monotonic() + options["timeout"]
         moved = 0
         try:
-            while shards := flusher.work():
+            began = flusher.status()[0]["now"]
+            while shards := waiting_since(began):
                 if time.monotonic() > deadline:
                     raise CommandError(f"likes of shards {shards} are still in Redis; the log above says why")
                 moved += self._flush(shards)
             counts.settle()
-        except (Unavailable, DatabaseError) as error:
+        except (Unavailable, DatabaseError, InterfaceError) as error:
             raise CommandError(f"could not flush: {error}") from error
         self.stdout.write(f"flushed {moved} likes")
 
@@ -42,3 +45,8 @@ class Command(BaseCommand):
         if not moved:
             time.sleep(PAUSE)
         return moved
+
+
+def waiting_since(began: datetime) -> list[int]:
+    """Return the shards with likes from before `began`: newer ones would have no end under load. Raises Unavailable."""
+    return [shard for shard, told in enumerate(flusher.status()) if told["since"] and told["since"] <= began]
