@@ -8,7 +8,6 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError, InterfaceError
-from django.db import DatabaseError
 
 from likes import counts, tasks
 from likes.buffer import Unavailable, flusher
