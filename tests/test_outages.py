@@ -1,0 +1,339 @@
+"""Servers that freeze, die and come back: what is answered meanwhile, and that every like lands afterwards."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from threading import Event, Lock
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from django.db import connection, transaction
+
+from likes import audit, counts
+from likes.buffer import Unavailable, flusher
+from likes.models import Post
+from tests.servers import Process, Server, eventually
+from tests.stack import Start, Web, beat, make_posts, nothing_left, persisted, tick_until, wait_until_idle, worker
+
+PROMISED = 1.5  # seconds until a like without Redis is answered
+SLACK = 3  # times that, on a busy machine
+QUEUE = "outages"
+
+
+@pytest.fixture(scope="module")
+def web() -> Iterator[Web]:
+    """Keep one web process through all outages: it is never restarted for any of them."""
+    mine = Web(Process).start()
+    yield mine
+    mine.process.kill()
+
+
+@pytest.fixture(scope="module")
+def healthy() -> Iterator[Process]:
+    """Keep one worker through all outages; it gets no task before a test wants it to."""
+    mine = worker(Process, "--concurrency", "1", QUEUE=QUEUE)
+    yield mine
+    mine.kill()
+
+
+@contextmanager
+def frozen(server: Server) -> Iterator[None]:
+    server.freeze()
+    try:
+        yield
+    finally:
+        server.thaw()
+
+
+def land() -> None:
+    """Let the worker bring everything to PostgreSQL."""
+    tick_until(nothing_left, "every like lands", QUEUE)
+    wait_until_idle(QUEUE)
+
+
+def like(web: Web, post: int, **headers: str) -> tuple[int, Any]:
+    return web.call("POST", f"/api/v1/posts/{post}/like", **headers)
+
+
+def likes_of(web: Web, post: int) -> Any:
+    status, body = web.call("GET", f"/api/v1/posts/{post}/likes")
+    assert status == 200, body
+    return body["likes"]
+
+
+def in_time(web: Web, post: int) -> str:
+    """Like a post while Redis is away, find the refusal in time, and return its outcome."""
+    started = time.monotonic()
+    status, body = like(web, post)
+    assert time.monotonic() - started < PROMISED * SLACK
+    assert status == 503, body
+    return str(body["outcome"])
+
+
+def test_a_frozen_redis_is_answered_in_time_and_serves_on_when_it_thaws(
+    web: Web, healthy: Process, redis: Server
+) -> None:
+    [post] = make_posts(1)
+    assert like(web, post) == (202, {"post": post, "likes": 1})
+    with frozen(redis):
+        assert in_time(web, post) == "unknown"
+        assert web.call("GET", f"/likes/{post}")[1]["outcome"] == "not_applied", "a read changes nothing"
+    status, body = like(web, post)
+    assert status == 202
+    assert body["likes"] in (2, 3), "the unknown one was counted once or not at all"
+    land()
+    assert persisted([post]) == {post: body["likes"]}
+    assert audit.take().exit_code == 0
+
+
+def test_a_killed_redis_refuses_in_time_and_comes_back_with_every_like(
+    web: Web, healthy: Process, redis: Server
+) -> None:
+    [post] = make_posts(1)
+    assert like(web, post)[0] == 202
+    redis.kill()
+    assert in_time(web, post) == "not_applied"
+    redis.start()
+    assert like(web, post) == (202, {"post": post, "likes": 2})
+    land()
+    assert persisted([post]) == {post: 2}
+    assert audit.take().exit_code == 0
+
+
+def test_without_postgresql_warm_posts_are_liked_and_read_and_everything_lands_later(
+    web: Web, healthy: Process, postgres: Server
+) -> None:
+    warm, cold = make_posts(2, shard=2)
+    assert like(web, warm)[0] == 202
+    postgres.kill()
+    assert like(web, warm) == (202, {"post": warm, "likes": 2})
+    assert likes_of(web, warm) == 2
+    status, body = like(web, cold)
+    assert (status, body["outcome"]) == (503, "not_applied")
+    assert web.call("GET", "/health")[0] == 200
+    assert web.call("GET", "/ready")[0] == 503
+    tick_until(lambda: "left for later" in healthy.output, "a flush finds no PostgreSQL", QUEUE)
+    assert like(web, warm)[1]["likes"] == 3
+
+    postgres.start()
+    connection.close()
+    assert like(web, cold)[1]["likes"] == 1
+    land()
+    assert persisted([warm, cold]) == {warm: 3, cold: 1}
+    assert audit.take().exit_code == 0
+
+
+def test_a_frozen_postgresql_holds_workers_no_longer_than_their_time_limit(process: Start, postgres: Server) -> None:
+    posts = make_posts(3)
+    counts.like_many([(post, 1) for post in posts])
+    limited = worker(process, "--concurrency", "2", TASK_SECONDS="2")
+    with frozen_while_flushing(postgres, posts[0]):
+        tick_until(lambda: "Hard time limit" in limited.output, "a task that hangs is ended")
+        counts.like_many([(post, 1) for post in posts])
+        assert {total.likes for total in counts.totals(posts).values()} == {2}
+    tick_until(nothing_left, "every like lands")
+    assert limited.running
+    assert persisted(posts) == dict.fromkeys(posts, 2)
+    assert audit.take().exit_code == 0
+
+
+@contextmanager
+def frozen_while_flushing(postgres: Server, post: int) -> Iterator[None]:
+    """Freeze PostgreSQL in the middle of the transaction that flushes this post."""
+    with transaction.atomic():
+        Post.objects.select_for_update().get(pk=post)
+        tick_until(waiting, "a flush waits for the row")
+        postgres.freeze()
+        try:
+            yield
+        finally:
+            postgres.thaw()
+
+
+def waiting() -> list[int]:
+    """Return the processes of PostgreSQL's that wait for a row or for another transaction."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT DISTINCT pid FROM pg_locks WHERE NOT granted")
+        return [pid for (pid,) in cursor.fetchall()]
+
+
+def test_a_shard_that_waits_for_a_row_starves_no_other(process: Start) -> None:
+    [blocked] = make_posts(1, shard=0)
+    free = [make_posts(1, shard=shard)[0] for shard in range(1, flusher.shards)]
+    worker(process, "--concurrency", "2")
+    with transaction.atomic():
+        Post.objects.select_for_update().get(pk=blocked)
+        counts.like(blocked)
+        tick_until(waiting, "the flush of the blocked shard waits")
+        for total in (1, 2, 3):
+            counts.like_many([(post, 1) for post in free])
+            tick_until(lambda total=total: persisted(free) == dict.fromkeys(free, total), "the other shards land")
+        assert persisted([blocked]) == {blocked: 0}
+    tick_until(nothing_left, "the blocked shard lands")
+    assert persisted([blocked]) == {blocked: 1}
+    assert audit.take().exit_code == 0
+
+
+def freeze_one_that_waits() -> list[int]:
+    """Stop one process of PostgreSQL's, and return it if it still waits then."""
+    for session in waiting():
+        os.kill(session, signal.SIGSTOP)
+        if session in waiting():
+            return [session]
+        os.kill(session, signal.SIGCONT)
+    return []
+
+
+def test_a_session_that_freezes_mid_flush_starves_no_other_shard_and_loses_nothing(process: Start) -> None:
+    [stuck] = make_posts(1, shard=0)
+    free = [make_posts(1, shard=shard)[0] for shard in range(1, flusher.shards)]
+    limited = worker(process, "--concurrency", "2", TASK_SECONDS="3", LIKES_ADOPT_SECONDS="2")
+    session: list[int] = []
+    with transaction.atomic():
+        Post.objects.select_for_update().get(pk=stuck)
+        counts.like(stuck)
+        tick_until(lambda: session.extend(freeze_one_that_waits()) or session, "a session freezes while it waits")
+    try:
+        tick_until(lambda: "Hard time limit" in limited.output, "the task that hangs is ended")
+        counts.like_many([(post, 2) for post in free])
+        tick_until(lambda: persisted(free) == dict.fromkeys(free, 2), "the other shards land")
+        assert persisted([stuck]) == {stuck: 0}
+    finally:
+        os.kill(session[0], signal.SIGCONT)
+    tick_until(nothing_left, "the stuck shard lands")
+    assert persisted([stuck]) == {stuck: 1}
+    assert audit.take().exit_code == 0
+
+
+def test_a_redis_that_is_full_refuses_likes_and_takes_them_again_once_flushed(web: Web, healthy: Process) -> None:
+    Post.objects.bulk_create(Post(title="one of many") for _ in range(4_000))
+    posts = list(Post.objects.values_list("pk", flat=True))
+    counts.totals(posts)
+    idle = memory()
+    counts.like_many([(post, 1) for post in posts])
+    flusher.client.config_set("maxmemory", (idle + memory()) // 2)
+    try:
+        assert in_time(web, posts[0]) == "not_applied"
+        with pytest.raises(Unavailable) as refused:
+            counts.like_many([(post, 1) for post in posts])
+        assert refused.value.outcome == "not_applied"
+        assert likes_of(web, posts[0]) == 1, "reads go on"
+        land()
+        assert like(web, posts[0]) == (202, {"post": posts[0], "likes": 2})
+    finally:
+        flusher.client.config_set("maxmemory", 0)
+    land()
+    assert persisted(posts) == dict.fromkeys(posts, 1) | {posts[0]: 2}
+    assert audit.take().exit_code == 0
+
+
+def memory() -> int:
+    """Return what Redis uses, in bytes."""
+    return int(flusher.client.info("memory")["used_memory"])
+
+
+class Load:
+    """Threads that like posts in this process, and what they were told."""
+
+    def __init__(self, posts: list[int], threads: int) -> None:
+        self.posts, self.told, self.done, self.lock = posts, Counter[str](), Event(), Lock()
+        self.pool = ThreadPoolExecutor(threads)
+        self.running = [self.pool.submit(self._run, seed) for seed in range(threads)]
+
+    def _run(self, seed: int) -> None:
+        turn = seed
+        while not self.done.is_set():
+            turn += 1
+            try:
+                counts.like(self.posts[turn % len(self.posts)])
+                told = "acknowledged"
+            except Unavailable as error:
+                told = error.outcome
+                self.done.wait(0.02)  # as a client that was told to come back later
+            with self.lock:
+                self.told[told] += 1
+        connection.close()
+
+    def end(self) -> None:
+        self.done.set()
+        for one in self.running:
+            one.result(30)
+        self.pool.shutdown()
+
+
+def test_a_redis_killed_again_and_again_under_load_keeps_every_acknowledged_like(
+    healthy: Process, redis: Server
+) -> None:
+    posts = make_posts(8)
+    counts.totals(posts)
+    load = Load(posts, 4)
+    for _ in range(3):
+        aim = load.told["acknowledged"] + 150
+        tick_until(lambda aim=aim: load.told["acknowledged"] >= aim, "likes are taken", QUEUE)
+        redis.kill()
+        eventually(lambda: load.told["not_applied"] + load.told["unknown"] > 0, "somebody notices")
+        redis.start()
+    load.end()
+    land()
+    counted = sum(persisted(posts).values())
+    assert load.told["acknowledged"] <= counted <= load.told["acknowledged"] + load.told["unknown"]
+    assert audit.take().exit_code == 0
+
+
+def insist(web: Web, post: int, number: int) -> None:
+    """Like a post so many times, each under a key of its own, and each until it is acknowledged."""
+    for _ in range(number):
+        key = str(uuid4())
+        eventually(lambda key=key: acknowledged(web, post, key), "the like is acknowledged", 60)
+
+
+def acknowledged(web: Web, post: int, key: str) -> bool:
+    try:
+        return like(web, post, Idempotency_Key=key)[0] == 202
+    except (OSError, http.client.HTTPException):  # the web process died
+        return False
+
+
+def test_worker_beat_and_web_killed_under_load_change_nothing(process: Start) -> None:
+    posts, each = make_posts(4), 60
+    own = Web(process).start()
+    parts = [worker(process, "--concurrency", "2", app="likesite"), beat(process), own.process]
+    with ThreadPoolExecutor(len(posts)) as pool:
+        likers = [pool.submit(insist, own, post, each) for post in posts]
+        for share in (0.15, 0.5):
+            for number, part in enumerate(parts):
+                aim = len(posts) * each * (share + 0.1 * number)
+                eventually(lambda aim=aim: taken(posts) >= aim, "likes are taken", 60)
+                part.kill()
+                part.start()
+        for liker in likers:
+            liker.result(60)
+    eventually(nothing_left, "every like lands", 60)
+    assert persisted(posts) == dict.fromkeys(posts, each)
+    assert audit.take().exit_code == 0
+
+
+def taken(posts: list[int]) -> int:
+    return sum(total.likes for total in counts.totals(posts).values())
+
+
+def test_a_broker_that_was_away_costs_no_like_and_no_restart(process: Start, broker: Server) -> None:
+    [post] = make_posts(1)
+    parts = [worker(process, "--concurrency", "1", app="likesite"), beat(process)]
+    counts.like(post)
+    eventually(lambda: persisted([post]) == {post: 1}, "the first like lands", 60)
+    broker.kill()
+    counts.like(post)
+    eventually(lambda: all("refused" in part.output or "Error" in part.output for part in parts), "both notice", 60)
+    broker.start()
+    eventually(lambda: persisted([post]) == {post: 2}, "the second like lands", 60)
+    assert all(part.running for part in parts)
+    assert audit.take().exit_code == 0
