@@ -2,7 +2,7 @@
 # One command for everything: ./run.sh help. Here .venv is made and filled; the verbs are in likesite/machine/console.py.
 set -euo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")"
-unset PYTHONPATH PYTHONHOME
+unset PYTHONPATH PYTHONHOME PYTHONSAFEPATH
 
 fail() {
   printf 'likesite: %s\n' "$*" >&2

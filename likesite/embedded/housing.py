@@ -94,7 +94,7 @@ def make_private(folder: Path, user: str | None = None) -> None:
     uid = os.geteuid() if user is None else pwd.getpwnam(user).pw_uid
     status = folder.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid not in (uid, os.geteuid()):
-        raise Closed(f"{folder} is somebody else's; remove it")
+        raise Closed(f"{folder} belongs to user id {status.st_uid}, or is no folder: it cannot be trusted")
     if status.st_uid != uid:
         os.chown(folder, uid, -1)
     folder.chmod(0o700)

@@ -5,9 +5,9 @@ import os
 import re
 import time
 
-from likesite.machine import lifecycle
-from likesite.machine.lifecycle import ask
+from likesite.machine import lifecycle, service
 from likesite.machine.plan import Machine
+from likesite.machine.service import ask
 from likesite.machine.supervision import Failed, Supervisor
 
 OLDEST = "likesite_oldest_pending_like_age_seconds"
@@ -85,7 +85,7 @@ def status(arguments: list[str]) -> int:
         up = f"pid {state['pid']:<8} up {int(time.time() - state['start'])} s" if state["pid"] else ""
         print(f"  {name:10} {state['statename']:9} {up}")
     print(f"  oldest like not persisted: {_oldest(machine)}")
-    print(f"  ready: {lifecycle.complaint(machine) or 'yes'}")
+    print(f"  ready: {service.complaint(machine) or 'yes'}")
     return 0
 
 

@@ -7,6 +7,7 @@ import nothing of likesite: it is part of every restart, and those are promised 
 import json
 import os
 import pwd
+import resource
 import sys
 import time
 from pathlib import Path
@@ -16,6 +17,7 @@ import psutil
 MARK = "LIKESITE_PROGRAM"  # in the environment of a program and all its children: "<run folder>:<name>"
 QUICK_SECONDS = 1.0  # two starts are at least this far apart: whoever is killed after coming up does not wait
 SLOW_SECONDS = 1.9  # …and this far, under the 2 s of the promise, once it looks as if it never comes up
+OPEN_FILES = 65_536
 PATIENCE = 20  # starts in a row that lived less than SLOW_SECONDS
 
 
@@ -120,6 +122,14 @@ def become(user: str) -> None:
     os.setuid(entry.pw_uid)
 
 
+def raise_file_limit() -> None:
+    """Allow as many open files as an unprivileged process may have, within reason: each stream is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def main(description: Path) -> None:
     """Become the program that the JSON file `description` describes."""
     program = json.loads(description.read_text())
@@ -129,6 +139,7 @@ def main(description: Path) -> None:
         clear_cluster(Path(program["cluster"]), [Path(lock) for lock in program["locks"]])
     pause(description.with_suffix(".started"))
     os.chdir(program["folder"])
+    raise_file_limit()
     if program["user"]:
         become(program["user"])
     os.execve(program["command"][0], program["command"], os.environ | program["variables"] | {MARK: mark(run, name)})

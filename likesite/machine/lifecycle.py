@@ -4,29 +4,24 @@ Shared by `./run.sh start` and `manage.py up`; knows no verbs and prints through
 """
 
 import fcntl
-import http.client
 import os
 import shutil
 import socket
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from likesite import embedded
 from likesite.embedded import housing
+from likesite.machine import service
 from likesite.machine.plan import PROJECT, Invalid, Machine, data_folder, read_settings, remembered
 from likesite.machine.supervision import SERVERS, Failed, Supervisor
 
 Say = Callable[[str], None]
 POINTER = PROJECT / ".data" / "running"  # names the data folder of what runs from this clone
-READY_SECONDS = 60.0  # web is up in 2 s; a database that recovers from a power cut may take a minute
 FLUSH_SECONDS = 120.0
-LOG_LINES = 15
 
 
 def current(environment: Mapping[str, str]) -> Machine | None:
@@ -52,34 +47,43 @@ def locked(machine: Machine) -> Iterator[None]:
 
 
 def start(environment: Mapping[str, str], say: Say) -> Machine:
-    """Bring everything up and return once it is ready; when it cannot be, all is stopped again and Failed raised."""
-    machine = find(environment)
-    with locked(machine):
-        supervisor = Supervisor(machine)
-        if supervisor.answers() and not complaint(machine):
-            return machine
-        try:
-            _bring_up(machine, supervisor, say)
-        except BaseException:  # Ctrl-C too: nothing may run on half started
-            _take_down(machine, supervisor)
-            raise
+    """Bring everything up and return once it is ready; when it cannot be, Failed or Invalid say why.
+
+    What ran before runs on then; what was started is stopped again.
+    """
+    planned = find(environment)
+    with locked(planned):
+        machine = remembered(planned.data) or planned  # somebody else may have started it while we waited
+        if not Supervisor(machine).answers():
+            # After a power cut: what it was started with, but for what the caller says now.
+            machine = Machine(read_settings({**machine.settings, **environment}))
+            _start_anew(machine, Supervisor(machine), say)
+        elif service.complaint(machine):
+            _bring_up(machine, Supervisor(machine), say)
     return machine
 
 
-def _bring_up(machine: Machine, supervisor: Supervisor, say: Say) -> None:
-    if not supervisor.answers():
+def _start_anew(machine: Machine, supervisor: Supervisor, say: Say) -> None:
+    try:
         supervisor.clear()
         _prepare(machine, say)
         supervisor.launch(machine.programs(workers=1))
+        _bring_up(machine, supervisor, say)
+    except BaseException:  # Ctrl-C too: nothing may run on half started
+        _take_down(machine, supervisor)
+        raise
+
+
+def _bring_up(machine: Machine, supervisor: Supervisor, say: Say) -> None:
     say("starting PostgreSQL and Valkey" if machine.servers() else "using the servers of the environment")
     supervisor.start(SERVERS)
     for server in machine.servers().values():
-        server.wait_ready(READY_SECONDS)
+        server.wait_ready(service.READY_SECONDS)
     say("bringing the database up to date")
     manage(machine, "bootstrap", timeout=FLUSH_SECONDS)
     say("starting web, worker, beat and Locust")
     supervisor.start([name for name in supervisor.states() if name not in SERVERS])
-    _wait_ready(machine)
+    service.wait_ready(machine)
 
 
 def _prepare(machine: Machine, say: Say) -> None:
@@ -146,7 +150,7 @@ def manage(machine: Machine, *arguments: str, timeout: float) -> None:
             timeout=timeout, check=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
     except subprocess.CalledProcessError as error:
-        raise Failed(f"manage.py {arguments[0]} failed:\n{last_lines(error.stdout)}") from error
+        raise Failed(f"manage.py {arguments[0]} failed:\n{service.last_lines(error.stdout)}") from error
     except subprocess.TimeoutExpired as error:
         raise Failed(f"manage.py {arguments[0]} did not end within {timeout:g} s") from error
 
@@ -166,42 +170,3 @@ def check_ports(machine: Machine) -> None:
                 probe.bind(address)
             except OSError as error:
                 raise Invalid(f"{name} {port} cannot be used ({error.strerror}): set {name} to a free port") from error
-
-
-def ask(machine: Machine, path: str, method: str = "GET", timeout: float = 3.0) -> tuple[int, str]:
-    """Status and body of one request to the running service; Failed when nothing answers within `timeout` seconds."""
-    request = urllib.request.Request(machine.base_url + path, method=method)
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # the service is here, whatever the proxy
-    try:
-        with opener.open(request, timeout=timeout) as response:
-            return response.status, response.read().decode()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
-    except (OSError, http.client.HTTPException) as error:
-        raise Failed(f"nothing answers at {machine.base_url}: {error}") from error
-
-
-def complaint(machine: Machine) -> str:
-    """Why the service is not ready, "" when it is."""
-    try:
-        status, body = ask(machine, "/ready")
-    except Failed as failure:
-        return str(failure)
-    return "" if status == 200 else body
-
-
-def _wait_ready(machine: Machine) -> None:
-    deadline = time.monotonic() + READY_SECONDS
-    while reason := complaint(machine):
-        if time.monotonic() > deadline:
-            raise Failed(f"not ready after {READY_SECONDS:g} s: {reason}\n{tail(machine.run / 'logs' / 'web.log')}")
-        time.sleep(0.1)
-
-
-def tail(path: Path) -> str:
-    """The end of a log, under its name."""
-    return f"--- {path}\n{last_lines(path.read_text(errors='replace')) if path.exists() else ''}"
-
-
-def last_lines(text: str) -> str:
-    return "\n".join(text.strip().splitlines()[-LOG_LINES:])
