@@ -15,7 +15,6 @@ from hashlib import blake2b
 
 from django.db import Error as DatabaseError
 from django.db.models import QuerySet
-from redis.exceptions import RedisError
 
 from likes import books, events, ledger
 from likes.buffer import Counted, Like, Look, Total, Unavailable, buffer, flusher
@@ -249,5 +248,5 @@ def _announce(posts: Iterable[int]) -> None:
         live = totals(posts)
         for shard, group in buffer.by_shard(live).items():
             events.announce(shard, live[group[0]].version, {post: live[post].likes for post in group}, added={})
-    except (Unavailable, RedisError) as error:
+    except (Unavailable, events.Unheard) as error:
         log.warning("announce of adjusted totals failed: %s", error)

@@ -32,6 +32,10 @@ QUIET_SECONDS = 5.0  # of silence before Redis is asked whether it is there; as 
 LARGEST = 2**63 - 1  # PostgreSQL's bigint
 
 
+class Unheard(Exception):
+    """The streams could not be told; the next flush of the same posts tells them."""
+
+
 class Disconnected(Exception):
     """The subscription ended: Redis is away, or its connection is dead."""
 
@@ -55,7 +59,7 @@ class PipelineUpdate:
 def announce(shard: int, version: int, totals: Mapping[int, int], added: Mapping[int, int]) -> None:
     """Tell the streams the live `totals` of posts of `shard` at `version`, and what a batch `added` to each.
 
-    Blocks: never call it on an event loop. Raises redis.RedisError when Redis is away.
+    Blocks: never call it on an event loop. Raises Unheard when Redis is away.
     """
     posts = list(totals)
     for start in range(0, len(posts), POSTS_A_MESSAGE):
@@ -74,13 +78,16 @@ def announce(shard: int, version: int, totals: Mapping[int, int], added: Mapping
 def announce_pipeline(stage: str, **numbers: float | Mapping[int, int]) -> None:
     """Tell `/events/pipeline` that a batch reached `stage`; `numbers`: shard, posts, likes, milliseconds, persisted.
 
-    Blocks: never call it on an event loop. Raises redis.RedisError when Redis is away.
+    Blocks: never call it on an event loop. Raises Unheard when Redis is away.
     """
     _send("pipeline", {"stage": stage, **numbers})
 
 
 def _send(topic: str, data: Mapping[str, object]) -> None:
-    send_event(_channel(topic), "message", data)
+    try:
+        send_event(_channel(topic), "message", data)
+    except RedisError as error:
+        raise Unheard(str(error) or type(error).__name__) from error
 
 
 def _channel(topic: str) -> str:

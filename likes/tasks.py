@@ -12,7 +12,6 @@ from celery.signals import beat_init, worker_init
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, DataError, IntegrityError, InterfaceError
 from django.utils import timezone
-from redis.exceptions import RedisError
 
 from likes import books, counts, events, ledger
 from likes.buffer import Acked, Batch, Unavailable, flusher
@@ -115,7 +114,7 @@ def _announce(batch: Batch, applied: Applied, acked: Acked, milliseconds: float)
             milliseconds=round(milliseconds, 1),
             persisted=applied.totals,
         )
-    except RedisError as error:
+    except events.Unheard as error:
         log.warning("announce shard=%d batch=%s failed: %s", batch.shard, batch.id, error)
 
 

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from django.test import override_settings
 from redis import Redis
-from redis.exceptions import RedisError
 
 from likes import events
 from tests.servers import Server
@@ -85,7 +84,7 @@ def test_an_announcement_that_nobody_answers_is_not_sent_again(redis: Server) ->
         events.announce(0, 1, {1: 1}, {1: 1})
         client.config_resetstat()
         redis.freeze()
-        with pytest.raises(RedisError):
+        with pytest.raises(events.Unheard):
             events.announce(0, 2, {1: 2}, {1: 1})
         redis.thaw()
         assert client.info("commandstats")["cmdstat_publish"]["calls"] == 1
