@@ -76,13 +76,13 @@ def _start_anew(machine: Machine, supervisor: Supervisor, say: Say) -> None:
 
 def _bring_up(machine: Machine, supervisor: Supervisor, say: Say) -> None:
     say("starting PostgreSQL and Valkey" if machine.servers() else "using the servers of the environment")
-    supervisor.start(SERVERS)
+    supervisor.start([*SERVERS, "locust"])  # it asks nobody, and loads while the database is brought up to date
     for server in machine.servers().values():
         server.wait_ready(service.READY_SECONDS)
     say("bringing the database up to date")
     manage(machine, "bootstrap", timeout=FLUSH_SECONDS)
-    say("starting web, worker, beat and Locust")
-    supervisor.start([name for name in supervisor.states() if name not in SERVERS])
+    say("starting web, worker and beat")
+    supervisor.start(supervisor.states())
     service.wait_ready(machine)
 
 
