@@ -20,6 +20,7 @@ from likes.models import Batch as Entry
 from tests.servers import eventually
 from tests.stack import Start, beat, make_posts, nothing_left, persisted, worker
 
+PATIENT = override_settings(LIKES_ADOPT_SECONDS=20)  # a flush waits for a row as long as it ever does
 WRITERS, FLUSHERS, LIKES = 6, 3, 150  # threads, threads, likes of each writer
 
 
@@ -135,6 +136,7 @@ def test_two_beats_and_two_workers_count_exactly(process: Start, pool: ThreadPoo
     exact(expected | {post: 0 for post in posts if post not in expected})
 
 
+@PATIENT
 def test_two_flushers_that_apply_the_same_batch_at_once_add_it_once(pool: ThreadPoolExecutor) -> None:
     [post] = make_posts(1)
     counts.like_many([(post, 5)])
@@ -163,6 +165,7 @@ def waiting() -> int:
     return int(number)
 
 
+@PATIENT
 def test_likes_of_a_post_deleted_mid_flush_are_accounted_for(pool: ThreadPoolExecutor) -> None:
     gone, kept = make_posts(2, shard=1)
     counts.like_many([(gone, 5), (kept, 2)])
@@ -195,6 +198,7 @@ def test_a_post_deleted_between_drain_and_apply_is_accounted_for() -> None:
     exact({kept: 1})
 
 
+@PATIENT
 def test_saving_a_post_that_was_loaded_before_a_flush_keeps_its_likes(pool: ThreadPoolExecutor) -> None:
     [post] = make_posts(1)
     counts.like_many([(post, 3)])
