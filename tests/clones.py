@@ -47,8 +47,16 @@ class Clone:
 
     def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run `./run.sh …` and read its output to the end, which comes only when no process holds it open."""
+        return self._execute(["./run.sh", *arguments], environment)
+
+    def bash(self, line: str) -> None:
+        """Run a line of bash, which has to succeed."""
+        result = self._execute(["bash", "-c", f"set -o pipefail; {line}"], {})
+        assert result.returncode == 0, result.stdout + result.stderr
+
+    def _execute(self, command: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            ["./run.sh", *arguments],
+            command,
             cwd=self.path,
             env=self.environment | environment,
             capture_output=True,

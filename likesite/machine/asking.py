@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import sys
 import time
 
 from likesite.machine import lifecycle, service
@@ -18,8 +19,17 @@ class Usage(Exception):
     """The arguments do not fit; the message says what would."""
 
 
+def tell(text: str) -> None:
+    """Print to whoever reads; that they have left (`… | head`) must not break off what is being done."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for the rest of this process
+
+
 def say(line: str) -> None:
-    print(f"likesite: {line}", flush=True)
+    """Tell how it goes."""
+    tell(f"likesite: {line}")
 
 
 def no_arguments(arguments: list[str]) -> None:
@@ -45,7 +55,7 @@ def running() -> Machine:
 def like(arguments: list[str]) -> int:
     post = number(arguments, 1, 1, "ID")
     status, body = ask(running(), f"/api/v1/posts/{post}/like", "POST")
-    print(body)
+    tell(body)
     return 0 if status == 202 else 1
 
 
@@ -56,9 +66,9 @@ def check(arguments: list[str]) -> int:
         status, body = ask(machine, f"/api/v1/posts/{post}/likes")
         if status == 200:
             counts = json.loads(body)
-            print("post {post}: {likes} likes, {persisted} persisted, {pending} pending".format(**counts))
+            tell("post {post}: {likes} likes, {persisted} persisted, {pending} pending".format(**counts))
         else:
-            print(f"post {post}: {status} {body}")
+            tell(f"post {post}: {status} {body}")
             code = 1
     return code
 
@@ -83,9 +93,9 @@ def status(arguments: list[str]) -> int:
         return NOT_RUNNING
     for name, state in Supervisor(machine).states().items():
         up = f"pid {state['pid']:<8} up {int(time.time() - state['start'])} s" if state["pid"] else ""
-        print(f"  {name:10} {state['statename']:9} {up}")
-    print(f"  oldest like not persisted: {_oldest(machine)}")
-    print(f"  ready: {service.complaint(machine) or 'yes'}")
+        tell(f"  {name:10} {state['statename']:9} {up}")
+    tell(f"  oldest like not persisted: {_oldest(machine)}")
+    tell(f"  ready: {service.complaint(machine) or 'yes'}")
     return 0
 
 
@@ -102,5 +112,5 @@ def env(arguments: list[str]) -> int:
     no_arguments(arguments)
     for name, value in sorted(lifecycle.find(os.environ).settings.items()):
         if name != "SECRET_KEY":
-            print(f"{name}={value}")
+            tell(f"{name}={value}")
     return 0

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from likesite import embedded
 from likesite.machine import lifecycle
-from likesite.machine.asking import Usage, check, env, like, logs, no_arguments, number, running, say, status
+from likesite.machine.asking import Usage, check, env, like, logs, no_arguments, number, running, say, status, tell
 from likesite.machine.lifecycle import find
 from likesite.machine.plan import PROJECT, Invalid, Machine
 from likesite.machine.supervision import Failed, Supervisor
@@ -22,7 +22,7 @@ def start(arguments: list[str]) -> int:
     machine = lifecycle.start(os.environ, say)
     if (port := os.environ.get("PORT")) and port != machine.settings["PORT"]:
         say(f"it runs already, on PORT {machine.settings['PORT']}: stop it first to move it to {port}")
-    print(addresses(machine))
+    tell(addresses(machine))
     return 0
 
 
