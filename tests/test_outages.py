@@ -26,6 +26,8 @@ from tests.stack import Start, Web, beat, make_posts, nothing_left, persisted, t
 PROMISED = 1.5  # seconds until a like without Redis is answered
 SLACK = 3  # times that, on a busy machine
 QUEUE = "outages"
+# Workers of one test have a queue of their own: a task carries the time limit of whoever sent it.
+FROZEN, BLOCKED, STUCK = "frozen", "blocked", "stuck"
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +122,8 @@ def test_without_postgresql_warm_posts_are_liked_and_read_and_everything_lands_l
     assert (status, body["outcome"]) == (503, "not_applied")
     assert web.call("GET", "/health")[0] == 200
     assert web.call("GET", "/ready")[0] == 503
-    tick_until(lambda: "left for later" in healthy.output, "a flush finds no PostgreSQL", QUEUE)
+    said = len(healthy.output)
+    tick_until(lambda: "left for later" in healthy.output[said:], "a flush finds no PostgreSQL", QUEUE)
     assert like(web, warm)[1]["likes"] == 3
 
     postgres.start()
@@ -134,12 +137,12 @@ def test_without_postgresql_warm_posts_are_liked_and_read_and_everything_lands_l
 def test_a_frozen_postgresql_holds_workers_no_longer_than_their_time_limit(process: Start, postgres: Server) -> None:
     posts = make_posts(3)
     counts.like_many([(post, 1) for post in posts])
-    limited = worker(process, "--concurrency", "2", TASK_SECONDS="2")
+    limited = worker(process, "--concurrency", "2", TASK_SECONDS="2", QUEUE=FROZEN)
     with frozen_while_flushing(postgres, posts[0]):
-        tick_until(lambda: "Hard time limit" in limited.output, "a task that hangs is ended")
+        tick_until(lambda: "Hard time limit" in limited.output, "a task that hangs is ended", FROZEN)
         counts.like_many([(post, 1) for post in posts])
         assert {total.likes for total in counts.totals(posts).values()} == {2}
-    tick_until(nothing_left, "every like lands")
+    tick_until(nothing_left, "every like lands", FROZEN)
     assert limited.running
     assert persisted(posts) == dict.fromkeys(posts, 2)
     assert audit.take().exit_code == 0
@@ -150,7 +153,7 @@ def frozen_while_flushing(postgres: Server, post: int) -> Iterator[None]:
     """Freeze PostgreSQL in the middle of the transaction that flushes this post."""
     with transaction.atomic():
         Post.objects.select_for_update().get(pk=post)
-        tick_until(waiting, "a flush waits for the row")
+        tick_until(waiting, "a flush waits for the row", FROZEN)
         postgres.freeze()
         try:
             yield
@@ -168,16 +171,17 @@ def waiting() -> list[int]:
 def test_a_shard_that_waits_for_a_row_starves_no_other(process: Start) -> None:
     [blocked] = make_posts(1, shard=0)
     free = [make_posts(1, shard=shard)[0] for shard in range(1, flusher.shards)]
-    worker(process, "--concurrency", "2")
+    worker(process, "--concurrency", "2", QUEUE=BLOCKED)
     with transaction.atomic():
         Post.objects.select_for_update().get(pk=blocked)
         counts.like(blocked)
-        tick_until(waiting, "the flush of the blocked shard waits")
+        tick_until(waiting, "the flush of the blocked shard waits", BLOCKED)
         for total in (1, 2, 3):
             counts.like_many([(post, 1) for post in free])
-            tick_until(lambda total=total: persisted(free) == dict.fromkeys(free, total), "the other shards land")
+            landed = dict.fromkeys(free, total)
+            tick_until(lambda landed=landed: persisted(free) == landed, "the other shards land", BLOCKED)
         assert persisted([blocked]) == {blocked: 0}
-    tick_until(nothing_left, "the blocked shard lands")
+    tick_until(nothing_left, "the blocked shard lands", BLOCKED)
     assert persisted([blocked]) == {blocked: 1}
     assert audit.take().exit_code == 0
 
@@ -195,20 +199,20 @@ def freeze_one_that_waits() -> list[int]:
 def test_a_session_that_freezes_mid_flush_starves_no_other_shard_and_loses_nothing(process: Start) -> None:
     [stuck] = make_posts(1, shard=0)
     free = [make_posts(1, shard=shard)[0] for shard in range(1, flusher.shards)]
-    limited = worker(process, "--concurrency", "2", TASK_SECONDS="3", LIKES_ADOPT_SECONDS="2")
+    limited = worker(process, "--concurrency", "2", TASK_SECONDS="3", LIKES_ADOPT_SECONDS="2", QUEUE=STUCK)
     session: list[int] = []
     with transaction.atomic():
         Post.objects.select_for_update().get(pk=stuck)
         counts.like(stuck)
-        tick_until(lambda: session.extend(freeze_one_that_waits()) or session, "a session freezes while it waits")
+        tick_until(lambda: session.extend(freeze_one_that_waits()) or session, "a session freezes", STUCK)
     try:
-        tick_until(lambda: "Hard time limit" in limited.output, "the task that hangs is ended")
+        tick_until(lambda: "Hard time limit" in limited.output, "the task that hangs is ended", STUCK)
         counts.like_many([(post, 2) for post in free])
-        tick_until(lambda: persisted(free) == dict.fromkeys(free, 2), "the other shards land")
+        tick_until(lambda: persisted(free) == dict.fromkeys(free, 2), "the other shards land", STUCK)
         assert persisted([stuck]) == {stuck: 0}
     finally:
         os.kill(session[0], signal.SIGCONT)
-    tick_until(nothing_left, "the stuck shard lands")
+    tick_until(nothing_left, "the stuck shard lands", STUCK)
     assert persisted([stuck]) == {stuck: 1}
     assert audit.take().exit_code == 0
 
