@@ -41,6 +41,11 @@ def likes(made: Clone) -> list[list[int]]:
     return [[int(number) for number in re.findall(r"\d+", line)[1:]] for line in made.must("check").splitlines()]
 
 
+def mains(made: Clone) -> list[int]:
+    """The first process of each program: those after it come and go with it."""
+    return [made.processes(name)[0].pid for name in PROGRAMS]
+
+
 def persisted(made: Clone) -> Callable[[], bool]:
     return lambda: all(total == kept and not pending for total, kept, pending in likes(made))
 
@@ -92,9 +97,9 @@ def test_no_server_listens_on_a_port_but_web_and_locust(running: Clone) -> None:
 
 
 def test_a_second_start_changes_nothing(running: Clone) -> None:
-    before = running.pids()
+    before = mains(running)
     assert running.must("start").splitlines()[-5:] == running.start_output.splitlines()[-5:]
-    assert running.pids() == before
+    assert mains(running) == before
 
 
 def test_a_like_is_seen_at_once_and_persisted_soon(running: Clone) -> None:
@@ -210,7 +215,7 @@ def test_down_flushes_and_keeps_every_like(running: Clone) -> None:
 
 def test_two_stacks_never_touch_each_other_even_in_deep_and_closed_folders(running: Clone) -> None:
     closed = folder("closed")  # for its owner only, which PostgreSQL's user under root is not
-    before = running.pids(), likes(running)
+    before = mains(running), likes(running)
     with clone(closed / "a folder of 100%" / "/".join(["deep"] * 20) / "likesite") as other:
         other.must("start")
         assert json.loads(other.must("like")) == {"post": 1, "likes": 1}
@@ -222,7 +227,7 @@ def test_two_stacks_never_touch_each_other_even_in_deep_and_closed_folders(runni
         assert not other.pids()
         assert not other.data.exists()
         assert not any(path.exists() for path in kept)
-    assert (running.pids(), likes(running)) == before
+    assert (mains(running), likes(running)) == before
 
 
 def test_destroy_asks_first(running: Clone) -> None:
