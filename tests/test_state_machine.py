@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from datetime import timedelta
 from unittest.mock import patch
 
@@ -20,7 +20,6 @@ from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
     invariant,
-    precondition,
     rule,
     run_state_machine_as_test,
 )
@@ -49,14 +48,47 @@ PROFILE = settings(
 SHARDS = 2  # few, so that posts meet in one
 BATCH_POSTS = 2  # fewer than a shard has, so that a drain leaves some behind
 RESTARTS = 2  # in one run: each costs as much as twenty steps
+DELETES = 2  # in one run: or it ends among the dead
 NEVER, AT_ONCE = 3600, 0  # seconds until a batch is adopted: the rule chooses
 
 starting_likes = st.sampled_from([0, 7, 2**53 + 1])  # Lua's numbers end at 2**53
-a_number = st.integers(0, 7)
+a_number = st.integers(0, 4)
 some_numbers = st.lists(a_number, min_size=1, max_size=3, unique=True)
 a_key = st.sampled_from(["a", "b"])
 an_actor = st.integers(0, 1)  # of two flushers, or two readers
-a_commit = st.sampled_from(["succeeds", "succeeds", "fails", "loses its reply"])
+some_steps = st.integers(1, 3)
+
+
+def event(weight: int, name: str, **arguments: st.SearchStrategy[object]) -> list[st.SearchStrategy[tuple[str, dict]]]:
+    return [st.tuples(st.just(name), st.fixed_dictionaries(arguments)) for _ in range(weight)]
+
+
+# One rule with weights, and not a rule each: Hypothesis leaves rules out at random, and what is looked for here takes
+# a like, a flush, an adjustment and a cold reader together.
+EVENTS = st.one_of(
+    *event(4, "like", number=a_number, key=st.none() | a_key),
+    *event(3, "like_many", numbers=some_numbers, count=st.sampled_from([1, 10_000]), key=st.none() | a_key),
+    *event(1, "read", numbers=some_numbers),
+    *event(1, "create", likes=starting_likes),
+    *event(
+        8,
+        "flusher_goes_on",
+        actor=an_actor,
+        steps=some_steps,
+        adopt=st.booleans(),
+        row_by_row=st.booleans(),
+        commit=st.sampled_from(["succeeds", "succeeds", "fails", "loses its reply"]),
+    ),
+    *event(1, "flusher_dies", actor=an_actor),
+    *event(2, "flush", adopt=st.booleans()),
+    *event(5, "reader_goes_on", reader=an_actor, steps=st.integers(1, 2), numbers=some_numbers),
+    *event(4, "reset", numbers=some_numbers, settled=st.booleans()),
+    *event(1, "delete", number=a_number, settled=st.booleans()),
+    *event(1, "settle", announced=st.booleans()),
+    *event(2, "bases_expire", numbers=some_numbers),
+    *event(1, "retain"),
+    *event(1, "redis_is_killed"),
+)
 
 
 @contextmanager
@@ -111,19 +143,22 @@ class Protocol(RuleBasedStateMachine):
         assert {post: total.persisted for post, total in totals.items()} == self.persisted()
         assert not any(total.pending for total in totals.values())
 
+    @rule(event=EVENTS)
+    def happens(self, event: tuple[str, dict[str, object]]) -> None:
+        name, arguments = event
+        getattr(self, name)(**arguments)
+
     # --- Clients.
 
-    @initialize(starting=st.lists(starting_likes, min_size=2, max_size=5))
+    @initialize(starting=st.lists(starting_likes, min_size=2, max_size=4))
     def begin(self, starting: list[int]) -> None:
         for likes in starting:
             self.create(likes)
         self.like_many(list(range(len(starting))), count=1, key=None)
 
-    @rule(likes=starting_likes)
     def create(self, likes: int) -> None:
         self.model.create(Post.objects.create(title="a post", likes=likes).pk, likes)
 
-    @rule(number=a_number, key=st.none() | a_key)
     def like(self, number: int, key: str | None) -> None:
         [post] = self.ids([number])
         known = self.model.keys.get((post, key or ""))
@@ -141,7 +176,6 @@ class Protocol(RuleBasedStateMachine):
         if key is not None:
             self.model.keys[post, key] = liked.likes
 
-    @rule(numbers=some_numbers, count=st.sampled_from([1, 10_000]), key=st.none() | a_key)
     def like_many(self, numbers: list[int], count: int, key: str | None) -> None:
         likes = [(post, count) for post in self.ids(numbers)]
         known = self.model.bulk_keys.get(key or "")
@@ -159,7 +193,6 @@ class Protocol(RuleBasedStateMachine):
         if key is not None:
             self.model.bulk_keys[key] = (likes, answer.accepted, answer.unknown)
 
-    @rule(numbers=some_numbers)
     def read(self, numbers: list[int]) -> None:
         posts = self.ids(numbers)
         totals = counts.totals(posts)
@@ -167,9 +200,12 @@ class Protocol(RuleBasedStateMachine):
 
     # --- Flushers.
 
-    @rule(actor=an_actor, adopt=st.booleans(), row_by_row=st.booleans(), commit=a_commit)
-    def flusher_goes_on(self, actor: int, adopt: bool, row_by_row: bool, commit: str) -> None:
-        """One step of a flush: drain, apply or ack; in time, or long after somebody else did it."""
+    def flusher_goes_on(self, actor: int, steps: int, adopt: bool, row_by_row: bool, commit: str) -> None:
+        """Drain, apply or ack: in time, or long after somebody else did it."""
+        for _ in range(steps):
+            self.flusher_steps(actor, adopt, row_by_row, commit)
+
+    def flusher_steps(self, actor: int, adopt: bool, row_by_row: bool, commit: str) -> None:
         if actor not in self.batches:
             self.drain(actor, adopt)
         elif actor in self.applied:
@@ -221,13 +257,10 @@ class Protocol(RuleBasedStateMachine):
         assert acked.pending == {post: self.model.posts[post].pending for post in batch.likes}
         self.forget(actor)
 
-    @precondition(lambda self: self.batches)
-    @rule(actor=an_actor)
     def flusher_dies(self, actor: int) -> None:
         """Its batch stays in flight, and another one, or its successor, adopts it."""
         self.forget(actor)
 
-    @rule(adopt=st.booleans())
     def flush(self, adopt: bool) -> None:
         """All of it at once, by a third flusher."""
         with override_settings(LIKES_ADOPT_SECONDS=AT_ONCE if adopt else NEVER):
@@ -240,8 +273,11 @@ class Protocol(RuleBasedStateMachine):
 
     # --- Cold readers, who stop between Redis and PostgreSQL and Redis.
 
-    @rule(reader=an_actor, numbers=some_numbers)
-    def reader_goes_on(self, reader: int, numbers: list[int]) -> None:
+    def reader_goes_on(self, reader: int, steps: int, numbers: list[int]) -> None:
+        for _ in range(steps):
+            self.reader_steps(reader, numbers)
+
+    def reader_steps(self, reader: int, numbers: list[int]) -> None:
         if reader in self.found:
             found = self.found.pop(reader)
             wanted = {shard: list(bases) for shard, (_, bases) in found.items()}
@@ -256,43 +292,43 @@ class Protocol(RuleBasedStateMachine):
 
     # --- Adjustments, and what time and accidents do.
 
-    @rule(numbers=some_numbers)
-    def reset(self, numbers: list[int]) -> None:
+    def reset(self, numbers: list[int], settled: bool) -> None:
+        """Both steps of it, or only what PostgreSQL does, the rest being left to a tick."""
         posts = Post.objects.filter(pk__in=self.ids(numbers))
         for changed in books.reset(posts, by="the machine"):
             self.model.reset(changed)
+        if settled:
+            self.settle()
 
-    @rule(number=a_number)
-    def delete(self, number: int) -> None:
+    def delete(self, number: int, settled: bool) -> None:
         [post] = self.ids([number])
-        if not self.model.posts[post].gone:
+        gone = [known for known, truth in self.model.posts.items() if truth.gone]
+        if post not in gone and len(gone) < DELETES:
             Post.objects.get(pk=post).delete()
             self.model.posts[post].gone = True
+        if settled:
+            self.settle()
 
-    @rule()
-    def settle(self) -> None:
-        counts.settle()
+    def settle(self, announced: bool = False) -> None:
+        """With the announcement lost the posts stay cold; making it warms them."""
+        with nullcontext() if announced else patch.object(counts, "_announce"):
+            counts.settle()
         assert not books.unsettled()
         self.model.settle()
 
-    @rule(number=a_number)
-    def base_expires(self, number: int) -> None:
-        [post] = self.ids([number])
-        if not self.model.busy(post):
-            self.forget_base([post])
+    def bases_expire(self, numbers: list[int]) -> None:
+        self.forget_base([post for post in self.ids(numbers) if not self.model.busy(post)])
 
-    @rule()
     def retain(self) -> None:
         """A week later."""
         with patch.object(books, "RETENTION", timedelta(0)):
             tasks.retain()
         self.model.fold()
 
-    @precondition(lambda self: self.restarts < RESTARTS)
-    @rule()
     def redis_is_killed(self) -> None:
-        self.restarts += 1
-        self.redis.restart()
+        if self.restarts < RESTARTS:
+            self.restarts += 1
+            self.redis.restart()
 
     # --- What holds after every step.
 
