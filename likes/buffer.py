@@ -158,12 +158,11 @@ class Buffer:
 
     def settle(self, posts: Iterable[int]) -> bool:
         """Forget what Redis knew of these totals; return whether that survives a power cut. Raises Unavailable."""
-        durable = True
-        for shard, group in self.by_shard(posts).items():
-            keys = self.keys(shard, "gen", "version", *(f"base:{post}" for post in group))
-            _, kept = self._durably([Call(SETTLE, keys, [])])
-            durable = durable and kept
-        return durable
+        calls = [
+            Call(SETTLE, self.keys(shard, "gen", "version", *(f"base:{post}" for post in group)), [])
+            for shard, group in self.by_shard(posts).items()
+        ]
+        return self._durably(calls)[1]
 
     def _durably(self, calls: Sequence[Call]) -> tuple[list[Any], bool]:
         """Send scripts and, behind them on the same connection, the question whether they are on disk."""

@@ -17,7 +17,7 @@ from django.db import Error as DatabaseError
 from django.db.models import QuerySet
 
 from likes import books, events, ledger
-from likes.buffer import Counted, Like, Look, Total, Unavailable, buffer, flusher
+from likes.buffer import Buffer, Counted, Like, Look, Total, Unavailable, buffer, flusher
 from likes.models import MAX_ID, Post
 
 log = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ class UnknownPost(Exception):
 
 
 class KeyReused(Exception):
-    """An Idempotency-Key came back with another body; nothing was counted, unless both calls ran at once."""
+    """An Idempotency-Key came back with another body; nothing was counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +144,7 @@ def _like_under_key(likes: Sequence[Like], key: str) -> BulkLiked:
             calls = {shard: _part(digest, [by_post[post] for post in parts[shard]], known) for shard in missing}
             answers = buffer.like_under_key(key, calls)
             kept.update({shard: answer for shard, answer in answers.items() if answer is not None})
-            _refuse_other_body(digest, kept.values())  # one that came at the same time was not kept a moment ago
+            _refuse_race(digest, kept.values())
             cold = [post for shard in missing if shard not in kept for post in parts[shard] if known[post]]
             found = totals(cold)
         except Unavailable as error:
@@ -162,6 +162,13 @@ def _like_under_key(likes: Sequence[Like], key: str) -> BulkLiked:
 def _refuse_other_body(digest: str, kept: Iterable[str]) -> None:
     if any(not answer.startswith(digest) for answer in kept):
         raise KeyReused
+
+
+def _refuse_race(digest: str, kept: Collection[str]) -> None:
+    """Refuse a call whose key another body took meanwhile; what this call counted by then stays counted."""
+    if any(answer.startswith(digest) for answer in kept) and any(not answer.startswith(digest) for answer in kept):
+        raise Unavailable("unknown", "another body came under the same key at the same time")
+    _refuse_other_body(digest, kept)
 
 
 def _part(digest: str, likes: Sequence[Like], known: Mapping[int, bool]) -> tuple[list[Like], str]:
@@ -199,6 +206,7 @@ def _ask_postgres(cold: Mapping[int, Look]) -> dict[int, tuple[Look, dict[int, i
     """
     asked = [post for look in cold.values() for post in look.missing]
     try:
+        books.check_deployment()  # a process that started while PostgreSQL was away has not been checked yet
         persisted, applied = ledger.totals(asked, [look.batch for look in cold.values() if look.batch])
     except DatabaseError as error:
         raise Unavailable("not_applied", f"PostgreSQL cannot be asked: {error}") from error
@@ -229,21 +237,22 @@ def reset(posts: QuerySet[Post], by: str) -> Iterable[int]:
         yield len(chunk)
 
 
-def settle(posts: Iterable[int] | None = None) -> int:
+def settle(posts: Iterable[int] | None = None, *, door: Buffer = flusher) -> int:
     """Make Redis forget totals that were adjusted, then mark that as done; return how many adjustments were settled.
 
-    Without `posts`: whatever a crash left. Raises Unavailable, django.db.Error; the next tick tries again.
+    Without `posts`: whatever a crash left. Somebody who waits for an answer passes `buffer` as the `door`, which gives
+    up soon. Raises Unavailable, django.db.Error; the next tick tries again.
     """
     pending = books.unsettled(posts)
-    if not pending or not flusher.settle(set(pending.values())):
+    if not pending or not door.settle(set(pending.values())):
         return 0
     books.settled(pending)
-    _announce(set(pending.values()))
+    announce(set(pending.values()))
     return len(pending)
 
 
-def _announce(posts: Iterable[int]) -> None:
-    """Tell the streams totals that changed without a like. They are settled: what goes wrong here costs one flush."""
+def announce(posts: Iterable[int]) -> None:
+    """Tell the streams totals that changed without a like. What goes wrong is logged: streams read again anyway."""
     try:
         live = totals(posts)
         for shard, group in buffer.by_shard(live).items():

@@ -22,6 +22,7 @@ POSTS_KNOWN = 50_000  # about 15 MB; and how many distinct posts a reader of eve
 POSTS_READ_AGAIN = 1_000  # of those that streams without a filter heard of last, after Redis was away
 SHORTEST_PAUSE = 0.1  # seconds before the listener subscribes again
 LONGEST_PAUSE = 1.0  # seconds
+READ_AGAIN_SECONDS = 30.0  # an announcement that was lost (a worker killed right before it) is made good by then
 
 M = TypeVar("M", bound=Mailbox)
 
@@ -29,7 +30,8 @@ M = TypeVar("M", bound=Mailbox)
 class Hub:
     """Who listens to what in this process."""
 
-    def __init__(self, read: Read) -> None:
+    def __init__(self, read: Read, *, read_again_seconds: float = READ_AGAIN_SECONDS) -> None:
+        self._read_again_seconds = read_again_seconds
         self._latest: dict[int, Latest] = {}  # of the posts that are filtered by, and of no others
         self._watching: dict[int, set[PostsMailbox]] = {}  # the same posts
         self._announced = Announced(POSTS_KNOWN)
@@ -43,7 +45,8 @@ class Hub:
 
     def start(self) -> None:
         """Begin to listen and to read snapshots, in tasks of the running event loop."""
-        self._tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._snapshots.run())]
+        work = (self._listen(), self._snapshots.run(), self._keep_reading())
+        self._tasks = [asyncio.create_task(task) for task in work]
 
     def close(self) -> None:
         """End every stream, those opened from now on included."""
@@ -158,6 +161,15 @@ class Hub:
         logger.info("live updates: subscribed")
         self._pause = SHORTEST_PAUSE
         self._doubt()
+        self._read_again()
+
+    async def _keep_reading(self) -> None:
+        """Read what is listened to again and again, slowly: announcing is at most once."""
+        while True:
+            await asyncio.sleep(self._read_again_seconds)
+            self._read_again()
+
+    def _read_again(self) -> None:
         for post, mailboxes in self._watching.items():
             self._snapshots.ask([post], mailboxes)
         self._snapshots.ask(self._announced.last(POSTS_READ_AGAIN), self._everything)

@@ -31,7 +31,12 @@ class Post(models.Model):
         return self.title
 
     def save(self, *args: Any, update_fields: Iterable[str] | None = None, **kwargs: Any) -> None:
-        """Save everything but the totals: a form loaded before a flush must not put the old total back."""
+        """Save everything but the totals: a form loaded before a flush must not put the old total back.
+
+        A new instance is inserted: under the id of a post that exists, Django would overwrite all of its columns.
+        """
+        if self._state.adding and self.pk is not None and not args:
+            kwargs["force_insert"] = True
         if not self._state.adding:
             names = {field.name for field in self._meta.concrete_fields if not field.primary_key}
             chosen = names if update_fields is None else set(update_fields)

@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, suppress
 
 from likes.admission import Opened, admit, is_stream, start_of, whole
 from likes.asgi_types import App, Receive, Scope, Send
-from likes.hub import Hub
+from likes.hub import READ_AGAIN_SECONDS, Hub
 from likes.instruments import OPEN_STREAMS
 from likes.lifespan import Lifespan
 from likes.mailboxes import Mailbox
@@ -42,11 +42,13 @@ class Stream:
         startup: Callable[[], None] | None = None,
         ping_seconds: float = PING_SECONDS,
         write_seconds: float = WRITE_SECONDS,
+        read_again_seconds: float = READ_AGAIN_SECONDS,
     ) -> None:
         self._app = app
         self._snapshot = snapshot
         self._ping_seconds = ping_seconds
         self._write_seconds = write_seconds
+        self._read_again_seconds = read_again_seconds
         self._hub: Hub | None = None
         self._writing: set[asyncio.Timeout] = set()
         self._lifespan = Lifespan(startup, opened=self._running, closing=self._close, closed=self._stop)
@@ -104,7 +106,7 @@ class Stream:
     def _running(self) -> Hub:
         """Return the hub; it starts with the process, or with the first stream where a server has no lifespan."""
         if self._hub is None:
-            self._hub = Hub(self._snapshot)
+            self._hub = Hub(self._snapshot, read_again_seconds=self._read_again_seconds)
             self._hub.start()
         return self._hub
 

@@ -10,7 +10,7 @@ from typing import Any
 from celery import shared_task
 from celery.signals import beat_init, worker_init
 from django.core.exceptions import ImproperlyConfigured
-from django.db import DatabaseError, DataError, IntegrityError, InterfaceError
+from django.db import DatabaseError, DataError, IntegrityError, InterfaceError, OperationalError
 from django.utils import timezone
 
 from likes import books, counts, events, ledger
@@ -32,7 +32,7 @@ def refuse_other_shards(**_: Any) -> None:
         books.check_deployment()
     except ImproperlyConfigured as error:
         sys.exit(f"likesite: {error}")
-    except DatabaseError as error:
+    except (OperationalError, InterfaceError) as error:
         log.warning("deployment unchecked: %s", error)
 
 
@@ -101,11 +101,16 @@ def _apply(batch: Batch) -> Applied | None:
 
 def _announce(batch: Batch, applied: Applied, acked: Acked, milliseconds: float) -> None:
     """Tell the streams; the likes are counted, so nothing that goes wrong here may fail the flush."""
-    if acked.status != "acked":
-        return  # another flusher told, or these totals are from before an adjustment
+    if acked.status == "late":
+        return  # another flusher told
+    if acked.status == "adjusted":
+        counts.announce(batch.likes)  # these totals are from before the adjustment: they are read again
+        return
     live = {post: total + acked.pending[post] for post, total in applied.totals.items()}
+    # What came since the drain is in these totals too, and the next flush will find it told.
+    added = {post: batch.likes[post] + acked.pending[post] for post in live}
     try:
-        events.announce(batch.shard, acked.version, live, batch.likes)
+        events.announce(batch.shard, acked.version, live, added)
         events.announce_pipeline(
             "acked",
             shard=batch.shard,

@@ -5,7 +5,7 @@ import os
 from typing import cast
 
 from django.core.asgi import get_asgi_application
-from django.db import DatabaseError, close_old_connections
+from django.db import InterfaceError, OperationalError, close_old_connections
 
 from likes.asgi_types import App
 
@@ -33,7 +33,7 @@ def startup() -> None:
     """Refuse to serve a deployment that shards otherwise; without PostgreSQL, warm posts are served all the same."""
     try:
         books.check_deployment()
-    except DatabaseError as error:
+    except (OperationalError, InterfaceError) as error:
         log.warning("deployment unchecked: %s", error)
     finally:
         close_old_connections()

@@ -5,11 +5,11 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
 from redis.backoff import NoBackoff
+from redis.connection import SSLConnection, parse_url
 from redis.retry import Retry
 
 from likesite import embedded
@@ -20,10 +20,11 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 
 def number(name: str, default: float, *, low: float, high: float) -> float:
     """Return the number in the variable `name`; raise ImproperlyConfigured, by name, outside `low` to `high`."""
+    text = env.str(name, "") or str(default)
     try:
-        value: float = env.float(name, default)
+        value = float(text)  # env.float would take 1e3 for 13 and 1m for 1
     except ValueError as error:
-        raise ImproperlyConfigured(f"{name} must be a number: {error}") from error
+        raise ImproperlyConfigured(f"{name} must be a number, not {text!r}") from error
     if not low <= value <= high:
         raise ImproperlyConfigured(f"{name} must be between {low:g} and {high:g}, not {value:g}")
     return value
@@ -37,19 +38,29 @@ def whole(name: str, default: int, *, low: int, high: int) -> int:
     return int(value)
 
 
+def switch(name: str, default: bool) -> bool:
+    """Return whether the variable `name` says on; raise ImproperlyConfigured, by name, for what is neither."""
+    text = env.str(name, "") or ("on" if default else "off")
+    known = {"on": True, "true": True, "yes": True, "1": True, "off": False, "false": False, "no": False, "0": False}
+    if text.lower() not in known:
+        raise ImproperlyConfigured(f"{name} must be on or off, not {text!r}")
+    return known[text.lower()]
+
+
 def redis_arguments(url: str) -> dict[str, Any]:
     """Return what `redis.Redis(**…)` takes for `url`: django-eventstream takes arguments, not a URL."""
-    parts = urlsplit(url)
-    arguments: dict[str, Any] = {"username": parts.username, "db": int(parse_qs(parts.query).get("db", ["0"])[0])}
-    if parts.password:
-        arguments["password"] = unquote(parts.password)
-    if parts.scheme == "unix":
-        return arguments | {"unix_socket_path": parts.path}
-    if parts.scheme not in ("redis", "rediss") or not parts.hostname:
-        raise ImproperlyConfigured("REDIS_URL must be redis://HOST:PORT, rediss://HOST:PORT or unix://PATH")
-    if parts.path.strip("/"):
-        arguments["db"] = int(parts.path.strip("/"))
-    return arguments | {"host": parts.hostname, "port": parts.port or 6379, "ssl": parts.scheme == "rediss"}
+    try:
+        arguments = dict(parse_url(url))
+    except ValueError as error:
+        raise ImproperlyConfigured(f"REDIS_URL: {error}") from error
+    fixed = {"socket_timeout", "socket_connect_timeout", "protocol", "decode_responses", "max_connections"}
+    if clash := sorted(fixed & arguments.keys()):  # in a URL they would win over what counting relies on
+        raise ImproperlyConfigured(f"REDIS_URL must not set {', '.join(clash)}: likesite sets that itself")
+    if arguments.pop("connection_class", None) is SSLConnection:
+        arguments["ssl"] = True
+    if "path" in arguments:
+        arguments["unix_socket_path"] = arguments.pop("path")
+    return arguments
 
 
 # --- The servers. Unset means the embedded ones of LIKES_DATA_DIR.
@@ -61,13 +72,15 @@ _database_url = env.str("DATABASE_URL", "") or _embedded["DATABASE_URL"]
 DATABASES = {"default": env.db_url_config(_database_url)}
 if DATABASES["default"].get("ENGINE") != "django.db.backends.postgresql":
     raise ImproperlyConfigured("DATABASE_URL must be a postgres:// address: the ledger is PostgreSQL's")
-DATABASES["default"].setdefault("OPTIONS", {}).update(
+_options: dict[str, Any] = DATABASES["default"].setdefault("OPTIONS", {})
+_options.update(
     connect_timeout=2,  # seconds
     keepalives_idle=5,  # seconds; with the two below, a host that vanished is noticed within 11 s
     keepalives_interval=2,
     keepalives_count=3,
     # Milliseconds. The transaction of a flush sets tighter limits of its own.
-    options="-c statement_timeout=15000 -c lock_timeout=5000 -c idle_in_transaction_session_timeout=30000",
+    options="-c statement_timeout=15000 -c lock_timeout=5000 -c idle_in_transaction_session_timeout=30000 "
+    + _options.get("options", ""),
 )
 DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
@@ -87,19 +100,19 @@ LIKES_STALE_SECONDS = number("LIKES_STALE_SECONDS", 30.0, low=1, high=86_400)
 LIKES_BARRIER: str = env.str("LIKES_BARRIER", "on")
 if LIKES_BARRIER not in ("on", "off"):
     raise ImproperlyConfigured(f"LIKES_BARRIER must be on or off, not {LIKES_BARRIER!r}")
-LIKES_DEMO: bool = env.bool("LIKES_DEMO", False)
+LIKES_DEMO: bool = switch("LIKES_DEMO", False)
 LIKES_API_TOKENS: list[str] = env.list("LIKES_API_TOKENS", default=[])
 LOCUST_PORT = whole("LOCUST_PORT", 8089, low=1, high=65535)  # the page of a demo links to it
 
 # --- Django.
-DEBUG: bool = env.bool("DEBUG", False)
+DEBUG: bool = switch("DEBUG", False)
 SECRET_KEY: str = env.str("SECRET_KEY", "") or embedded.secret(LIKES_DATA_DIR, "secret_key") or ""
 if not SECRET_KEY:
     raise ImproperlyConfigured("SECRET_KEY is unset, and no start has kept one in LIKES_DATA_DIR: set SECRET_KEY")
 ALLOWED_HOSTS: list[str] = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
 CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", default=[])
-CSRF_COOKIE_SECURE = SESSION_COOKIE_SECURE = env.bool("COOKIES_SECURE", False)
-SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if env.bool("BEHIND_TLS_PROXY", False) else None
+CSRF_COOKIE_SECURE = SESSION_COOKIE_SECURE = switch("COOKIES_SECURE", False)
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if switch("BEHIND_TLS_PROXY", False) else None
 ROOT_URLCONF = "likesite.urls"
 ASGI_APPLICATION = "likesite.asgi.application"
 WSGI_APPLICATION = None

@@ -1,10 +1,14 @@
 """The counting protocol, door by door."""
 
-from django.core.management import call_command
+from collections.abc import Callable, Iterator
 
-from likes import audit, books, counts, events, tasks
+import pytest
+from django.core.management import call_command
+from django.db import IntegrityError
+
+from likes import audit, books, counts, events, ledger, tasks
+from likes.buffer import Batch
 from likes.models import Post
-from tests.servers import eventually
 
 
 def test_a_like_is_in_every_read_at_once_and_persisted_by_the_flush() -> None:
@@ -46,13 +50,72 @@ def test_reset_and_delete_are_on_record() -> None:
     assert (taken.exit_code, taken.sums.orphaned, taken.sums.totals) == (0, 5, 10)
 
 
-def test_a_reset_reaches_the_streams_at_once() -> None:
+@pytest.fixture
+def heard() -> Iterator[Callable[[], events.Update]]:
+    """Return the next update that the streams are told."""
+    with counts.buffer.client.pubsub(ignore_subscribe_messages=True) as subscription:
+        subscription.subscribe(events.WIRE)
+        subscription.get_message(timeout=5)
+
+        def next_update() -> events.Update:
+            while message := subscription.get_message(timeout=10):
+                update = events.parse(message["data"])
+                if isinstance(update, events.Update):
+                    return update
+            raise AssertionError("nothing was announced")
+
+        yield next_update
+
+
+def test_a_reset_reaches_the_streams_at_once(heard: Callable[[], events.Update]) -> None:
     post = Post.objects.create(title="one", likes=7)
-    with counts.buffer.client.pubsub(ignore_subscribe_messages=True) as heard:
-        heard.subscribe(events.WIRE)
-        assert sum(counts.reset(Post.objects.all(), by="a test")) == 1
-        updates: list[object] = []
-        eventually(lambda: updates.append(heard.get_message()) or updates[-1], "an announcement")
-    update = events.parse(updates[-1]["data"])  # type: ignore[index]
-    assert isinstance(update, events.Update)
-    assert update.totals == {post.pk: 0}
+    assert sum(counts.reset(Post.objects.all(), by="a test")) == 1
+    assert heard().totals == {post.pk: 0}
+
+
+def drained(post: Post) -> Batch:
+    batch = counts.flusher.drain(counts.buffer.shard(post.pk))
+    assert isinstance(batch, Batch)
+    return batch
+
+
+def finish(batch: Batch) -> None:
+    """Do what a flush does after its drain."""
+    applied = ledger.apply(batch)
+    tasks._announce(batch, applied, counts.flusher.ack(batch, applied.totals), 1.0)
+
+
+def test_likes_that_come_during_a_flush_are_told_as_growth(heard: Callable[[], events.Update]) -> None:
+    post = Post.objects.create(title="one")
+    counts.like_many([(post.pk, 10)])
+    batch = drained(post)
+    counts.like_many([(post.pk, 5)])
+    finish(batch)
+    update = heard()
+    assert (update.totals, update.added) == ({post.pk: 15}, {post.pk: 15})
+
+
+def test_a_flush_that_met_an_adjustment_tells_the_totals_of_now(heard: Callable[[], events.Update]) -> None:
+    post, neighbour = same_shard(2)
+    counts.like_many([(post.pk, 10), (neighbour.pk, 1)])
+    batch = drained(post)
+    assert sum(counts.reset(Post.objects.filter(pk=neighbour.pk), by="a test")) == 0
+    neighbour.delete()
+    assert counts.settle() == 1
+    finish(batch)
+    assert heard().totals == {post.pk: 10}
+
+
+def same_shard(number: int) -> list[Post]:
+    posts: dict[int, list[Post]] = {}
+    while not any(len(group) == number for group in posts.values()):
+        post = Post.objects.create(title="one")
+        posts.setdefault(counts.buffer.shard(post.pk), []).append(post)
+    return next(group for group in posts.values() if len(group) == number)
+
+
+def test_a_new_instance_never_writes_over_a_post_that_exists() -> None:
+    post = Post.objects.create(title="one", likes=7)
+    with pytest.raises(IntegrityError):
+        Post(pk=post.pk, title="two").save()
+    assert Post.objects.get(pk=post.pk).likes == 7

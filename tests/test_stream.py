@@ -53,6 +53,16 @@ def test_a_stream_of_all_posts_begins_empty(web: Web) -> None:
         assert reader.event() == {"count": 4, "likes": {"7": 9}}  # what was told adds up, whatever a batch added
 
 
+def test_an_announcement_that_was_lost_is_made_good(totals: Totals, redis: Server) -> None:
+    totals.set(1, 10, version=5)
+    web = Web(totals, ping_seconds=0.2, read_again_seconds=0.2)
+    with Reader(web.port, "/events?post=1") as reader:
+        assert reader.event() == {"count": 0, "likes": {"1": 10}}
+        totals.set(1, 11, version=6)  # nobody tells
+        assert reader.event() == {"count": 1, "likes": {"1": 11}}
+    web.stop()
+
+
 def test_snapshot_and_counts_add_up_to_the_total(web: Web, totals: Totals) -> None:
     totals.set(1, 10, version=5)
     totals.set(2, 20, version=5)

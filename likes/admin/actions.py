@@ -93,7 +93,7 @@ def reset(request: HttpRequest, posts: list[Post]) -> None:
 def settle(request: HttpRequest, posts: list[int]) -> None:
     """Tell Redis of totals that were adjusted; what fails here is tried again by every tick."""
     try:
-        counts.settle(posts)
+        counts.settle(posts, door=buffer)
     except (Unavailable, DatabaseError) as error:
         warn(request, UNSETTLED, error)
 

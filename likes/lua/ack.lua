@@ -29,5 +29,8 @@ for i = 4, #ARGV do
 end
 
 redis.call('SET', KEYS[3], string.format('%.0f', math.max(tonumber(gen) + 1, now)))
+-- A total may have changed here: rows that PostgreSQL refused went into quarantine. Late or not, a newer version harms nobody.
+local version = string.format('%.0f', math.max(tonumber(redis.call('GET', KEYS[4]) or '0') + 1, now))
+redis.call('SET', KEYS[4], version)
 local status = unmoved and 'acked' or ours and 'adjusted' or 'late'
-return {status, redis.call('GET', KEYS[4]) or '0', pendings}
+return {status, version, pendings}

@@ -24,7 +24,7 @@ CREATE TRIGGER likes_post_archive AFTER DELETE ON likes_post
     FOR EACH ROW EXECUTE FUNCTION likes_post_archive();
 """
 
-# Percent of a page that inserts fill; the rest is where a flush puts the next version of a row without touching an index.
+# Percent of a page that inserts fill; the rest is where a flush puts a row's next version without touching an index.
 FILLFACTOR = "ALTER TABLE likes_post SET (fillfactor = 80);"
 
 

@@ -12,7 +12,7 @@ from django.db import DatabaseError, InterfaceError
 from likes import counts, tasks
 from likes.buffer import Unavailable, flusher
 
-PAUSE = 0.1  # seconds between two looks at a shard that somebody else is flushing
+PAUSE = 0.5  # seconds between two looks at shards that somebody else is flushing, or that nobody can
 
 
 class Command(BaseCommand):
