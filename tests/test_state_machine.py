@@ -311,7 +311,7 @@ class Protocol(RuleBasedStateMachine):
 
     def settle(self, announced: bool = False) -> None:
         """With the announcement lost the posts stay cold; making it warms them."""
-        with nullcontext() if announced else patch.object(counts, "_announce"):
+        with nullcontext() if announced else patch.object(counts, "announce"):
             counts.settle()
         assert not books.unsettled()
         self.model.settle()
