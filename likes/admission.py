@@ -18,11 +18,10 @@ from django.http import HttpRequest, HttpResponse
 
 from likes import problems
 from likes.asgi_types import Message, Scope
-from likes.events import LARGEST
+from likes.ids import MOST_POSTS, post_ids
 
 POSTS = "/events"
 PIPELINE = "/events/pipeline"
-MOST_POSTS = 100  # that one stream filters by
 ALLOWED = "GET, HEAD, OPTIONS"
 
 
@@ -83,10 +82,10 @@ def posts_of(request: HttpRequest) -> list[int] | None:
         raise InvalidParameter("post", f"must be given at most {MOST_POSTS} times") from error
     if len(given) > MOST_POSTS:
         raise InvalidParameter("post", f"must be given at most {MOST_POSTS} times, not {len(given)}")
-    if not all(value.isascii() and value.isdigit() for value in given):
-        raise InvalidParameter("post", "must be a post's id, in digits")
-    numbers = [int(value) for value in given if len(value) <= len(str(LARGEST))]
-    return [number for number in numbers if 1 <= number <= LARGEST] if given else None
+    try:
+        return post_ids(given) if given else None
+    except ValueError as error:
+        raise InvalidParameter("post", str(error)) from error
 
 
 def not_allowed(request: HttpRequest) -> HttpResponse:

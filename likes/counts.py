@@ -18,7 +18,8 @@ from django.db.models import QuerySet
 
 from likes import books, events, ledger
 from likes.buffer import Buffer, Counted, Like, Look, Total, Unavailable, buffer, flusher
-from likes.models import MAX_ID, Post
+from likes.ids import is_post_id
+from likes.models import Post
 
 log = logging.getLogger(__name__)
 
@@ -220,7 +221,7 @@ def _ask_postgres(cold: Mapping[int, Look]) -> dict[int, tuple[Look, dict[int, i
 
 
 def _may_exist(post: int) -> bool:
-    return 0 < post <= MAX_ID and post not in absent
+    return is_post_id(post) and post not in absent
 
 
 # --- Adjustments.

@@ -23,13 +23,14 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from likes.ids import DIGITS, MAX_ID, is_post_id
+
 logger = logging.getLogger(__name__)
 
 WIRE = "events_channel"  # django-eventstream's Redis channel; the name is in its source, not in its settings
 POSTS_A_MESSAGE = 1_000  # about 80 KB: one message neither fills a subscriber's buffer nor holds up its event loop
 ANSWER_SECONDS = 2.0  # to connect, and for each reply
 QUIET_SECONDS = 5.0  # of silence before Redis is asked whether it is there; as much again, and the connection is dead
-LARGEST = 2**63 - 1  # PostgreSQL's bigint
 
 
 class Unheard(Exception):
@@ -128,13 +129,13 @@ def _numbers(value: Any) -> dict[int, int]:
 
 
 def _post(key: str) -> int:
-    if not (key.isascii() and key.isdigit() and 0 < int(key) <= LARGEST):
+    if not (DIGITS.fullmatch(key) and is_post_id(int(key))):
         raise ValueError("a post is a number from 1")
     return int(key)
 
 
 def _number(value: Any) -> int:
-    if type(value) is not int or abs(value) > LARGEST:  # a bool is an int to isinstance
+    if type(value) is not int or abs(value) > MAX_ID:  # a bool is an int to isinstance
         raise TypeError("a total is a whole number")
     return value
 

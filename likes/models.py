@@ -9,12 +9,11 @@ from django.core.validators import ProhibitNullCharactersValidator
 from django.db import models
 from django.db.models.functions import Now
 
-# No index may name `likes`: a flush would then write every index of the row too, instead of a heap-only update.
-MAX_ID = 2**63 - 1  # PostgreSQL's bigint
-
 
 class Post(models.Model):
     """Something people like; `likes` is the persisted total, the live one is in `likes.counts`."""
+
+    # No index may name `likes`: a flush would then write every index of the row too, instead of a heap-only update.
 
     title = models.CharField(max_length=200, validators=[ProhibitNullCharactersValidator()])
     likes = models.BigIntegerField(default=0, editable=False, help_text="persisted likes")

@@ -11,11 +11,11 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework import serializers
 
-from likes.parameters import MOST_POSTS
+from likes.ids import MOST_POSTS
+from likes.problems import MEDIA_TYPE
 from likes.serializers import BulkSerializer, DemoPostSerializer, PostSerializer, ShortLikeSerializer
 
 Method = TypeVar("Method", bound=Callable[..., Any])
-PROBLEM = "application/problem+json"
 GUARDED = (401, 403)
 BODY = (400, 413, 415)
 EVENT_STREAM = "text/event-stream"
@@ -102,7 +102,7 @@ def operation(
     """
     responses = dict([answer])
     for code in sorted({*problems, 413}):
-        responses[code, PROBLEM] = OpenApiResponse(ProblemSerializer, description=HTTPStatus(code).phrase)
+        responses[code, MEDIA_TYPE] = OpenApiResponse(ProblemSerializer, description=HTTPStatus(code).phrase)
     added = [param for code, param in ((503, RETRY_AFTER), (401, CHALLENGE)) if code in problems]
     parameters = [*more.pop("parameters", []), *added]
     decorator: Callable[[Method], Method] = extend_schema(
@@ -200,7 +200,7 @@ def add_streams(result: dict[str, Any], **_: Any) -> dict[str, Any]:
 
 def stream(name: str, summary: str, parameters: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Describe one event stream."""
-    problem = {"content": {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
+    problem = {"content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
     events = {"content": {EVENT_STREAM: {"schema": {"type": "string"}}}, "description": "unnamed events, JSON as data"}
     return {
         "get": {

@@ -16,7 +16,8 @@ from django.views.decorators.http import require_safe
 
 from likes import counts
 from likes.buffer import Unavailable
-from likes.models import MAX_ID, Post
+from likes.ids import MAX_ID
+from likes.models import Post
 
 POSTS = 20  # posts a page: one screen or two, and far below the 100 that a stream may ask for
 RETRY_SECONDS = 5  # for a browser that met no database

@@ -8,9 +8,7 @@ from rest_framework.exceptions import NotFound, ValidationError
 from rest_framework.pagination import Cursor, CursorPagination
 from rest_framework.request import Request
 
-from likes.parameters import DIGITS
-
-MOST_POSTS = 100  # of one page
+from likes.ids import DIGITS, MAX_ID, MOST_POSTS
 
 
 class PostPages(CursorPagination):
@@ -41,4 +39,4 @@ class PostPages(CursorPagination):
 
 def is_position(position: Any) -> bool:
     """Tell whether a cursor's position is an id: DRF hands it to SQL as it came."""
-    return position is None or (len(position) <= 19 and DIGITS.fullmatch(position) is not None)
+    return position is None or (len(position) <= len(str(MAX_ID)) and DIGITS.fullmatch(position) is not None)

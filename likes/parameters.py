@@ -9,11 +9,9 @@ from django.urls.converters import StringConverter
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
-from likes.models import MAX_ID
+from likes import ids
 
 VISIBLE_ASCII = re.compile(r"[\x21-\x7e]{1,255}")
-DIGITS = re.compile(r"[0-9]+")  # not \d, which takes the digits of every script
-MOST_POSTS = 100  # posts of one read
 
 
 class PostIdConverter(StringConverter):
@@ -24,14 +22,9 @@ class PostIdConverter(StringConverter):
     def to_python(self, value: str) -> int:  # type: ignore[override]  # a converter may return anything
         """Return the id; raise ValueError, which Django takes for no match, outside 1 to 2^63 - 1."""
         number = int(value)
-        if not is_post_id(number):
+        if not ids.is_post_id(number):
             raise ValueError(value)
         return number
-
-
-def is_post_id(number: int) -> bool:
-    """Tell whether a post could have this id."""
-    return 1 <= number <= MAX_ID
 
 
 def idempotency_key(request: Request) -> str | None:
@@ -47,10 +40,10 @@ def post_ids(request: Request) -> list[int]:
     try:
         given = request.query_params.getlist("post")
     except TooManyFieldsSent as error:
-        raise ValidationError({"post": f"must be given 1 to {MOST_POSTS} times"}) from error
-    if not 1 <= len(given) <= MOST_POSTS:
-        raise ValidationError({"post": f"must be given 1 to {MOST_POSTS} times, not {len(given)}"})
-    if not all(DIGITS.fullmatch(value) for value in given):
-        raise ValidationError({"post": "must be a post's id, in digits"})
-    numbers = [int(value) for value in given if len(value) <= len(str(MAX_ID))]
-    return [number for number in numbers if is_post_id(number)]
+        raise ValidationError({"post": f"must be given 1 to {ids.MOST_POSTS} times"}) from error
+    if not 1 <= len(given) <= ids.MOST_POSTS:
+        raise ValidationError({"post": f"must be given 1 to {ids.MOST_POSTS} times, not {len(given)}"})
+    try:
+        return ids.post_ids(given)
+    except ValueError as error:
+        raise ValidationError({"post": str(error)}) from error

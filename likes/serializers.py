@@ -7,8 +7,8 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from likes.models import MAX_ID, Post
-from likes.parameters import DIGITS
+from likes.ids import DIGITS, MAX_ID
+from likes.models import Post
 
 MOST_ENTRIES = 1_000  # of one bulk call: some tens of milliseconds of work
 MOST_LIKES = 10_000  # of one entry: a buffer that an app sends on, and no way to set totals at will

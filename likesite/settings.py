@@ -12,6 +12,7 @@ from redis.backoff import NoBackoff
 from redis.connection import SSLConnection, parse_url
 from redis.retry import Retry
 
+from likes.ids import MAX_ID
 from likesite import embedded
 
 env = environ.Env()
@@ -196,7 +197,7 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "SERVE_AUTHENTICATION": [],
     "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
-    "PATH_CONVERTER_OVERRIDES": {"post": {"type": "integer", "minimum": 1, "maximum": 2**63 - 1}},
+    "PATH_CONVERTER_OVERRIDES": {"post": {"type": "integer", "minimum": 1, "maximum": MAX_ID}},
     "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums", "likes.openapi.add_streams"],
 }
 CORS_ALLOW_ALL_ORIGINS = LIKES_DEMO

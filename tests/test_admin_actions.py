@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from threading import Thread
 from typing import Any
 from unittest.mock import patch
 
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
-from django.test import Client
+from django.db import connection, transaction
+from django.test import Client, override_settings
+from django.utils import timezone
 
 from likes import counts
 from likes.admin import actions, posts
 from likes.buffer import buffer, flusher
-from likes.models import Adjustment, Batch, Post
-from tests.servers import Server
+from likes.models import Adjustment, Batch, Post, ShardState
+from tests.servers import Server, eventually
 
 LIST = "/admin/likes/post/"
 
@@ -65,6 +69,19 @@ def test_flush_now_without_redis_is_a_message_and_loses_nothing(client: Client, 
     redis.kill()
     assert "Not flushed: " in act(client, "flush_now", [post])
     redis.start()
+    assert parts(post) == (0, 2)
+
+
+@pytest.mark.parametrize("action", ["flush_now", "reset_likes"])
+def test_a_batch_from_before_the_fold_is_a_message_and_stays(client: Client, action: str) -> None:
+    [post] = liked(2)
+    flusher.drain(buffer.shard(post))
+    later = timezone.now() + timedelta(hours=1)
+    ShardState.objects.create(shard=buffer.shard(post), folded_until=later)
+    with override_settings(LIKES_ADOPT_SECONDS=0):
+        page = act(client, action, [post], post="yes")
+    assert "Not flushed: " in page
+    assert "fold mark" in page
     assert parts(post) == (0, 2)
 
 
@@ -142,6 +159,32 @@ def test_a_delete_without_redis_is_done_and_settled_later(client: Client, redis:
     redis.start()
     assert counts.settle() == 1
     assert counts.totals([post]) == {}
+
+
+def test_a_bulk_delete_locks_rows_in_the_order_in_which_a_flush_does(client: Client) -> None:
+    for post in (2, 1):  # in the table, the higher one comes first
+        Post.objects.create(pk=post, title="one")
+
+    def delete() -> None:
+        act(client, "delete_selected", [1, 2], post="yes")
+        connection.close()  # this thread's
+
+    deleting = Thread(target=delete)
+    with transaction.atomic():
+        Post.objects.select_for_update(no_key=True).get(pk=1)  # as a flush that has come so far
+        deleting.start()
+        eventually(a_query_waits_for_a_lock, "the delete waits for the first row")
+        Post.objects.select_for_update(no_key=True, nowait=True).get(pk=2)  # and now the flush goes on
+    deleting.join(30)
+    assert not deleting.is_alive()
+    assert not Post.objects.exists()
+
+
+def a_query_waits_for_a_lock() -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
+        [waiting] = cursor.fetchone()
+    return bool(waiting)
 
 
 # --- Who may, and how much.

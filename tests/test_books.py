@@ -18,8 +18,9 @@ from django.test import override_settings
 
 from likes import audit, books, counts, ledger, tasks
 from likes.buffer import buffer, flusher
+from likes.ids import MAX_ID
 from likes.ledger import AlreadyFolded
-from likes.models import MAX_ID, Batch, OrphanedLikes, Post, QuarantinedLikes, ShardEpoch, ShardState
+from likes.models import Batch, OrphanedLikes, Post, QuarantinedLikes, ShardEpoch, ShardState
 from tests.servers import eventually, manage
 from tests.steps import a_post, ack, adopt, drain, flush, key, live, only, persisted, two_posts_of_a_shard
 

@@ -13,10 +13,10 @@ from tests.servers import ROOT
 
 # From the ground up: a module of `likes` imports from the rows below its own, and a new one has to be placed.
 LAYERS = (
-    ("values, and what needs nothing of ours", "api apps asgi_types authentication instruments latest models probes"
+    ("values, and what needs nothing of ours", "apps asgi_types authentication ids instruments latest models probes"
                                                " problems values wire admin.listing"),
     ("the doors: Redis, SQL, the streams' channel", "buffer books ledger events"),
-    ("the doors joined; parts of rooms", "counts audit admission bodies lifespan mailboxes parameters admin.books"),
+    ("the doors joined; parts of rooms", "api counts audit admission bodies lifespan mailboxes parameters admin.books"),
     ("the flush; parts of the API", "tasks exceptions pagination serializers snapshots pages"),
     ("the hub of the streams; buttons; documents", "hub openapi admin.actions"),
     ("rooms and views", "stream views health admin.posts"),
@@ -36,9 +36,21 @@ DOORS = {
     "prometheus_client": {"instruments", "metrics"},
 }
 # Modules that must know nothing of the database; those that the streams consist of, and what these may use.
-WITHOUT_ORM = {"values", "wire", "buffer", "events", "hub", "latest", "mailboxes", "snapshots", "admission", "stream"}
+WITHOUT_ORM = {
+    "values",
+    "ids",
+    "wire",
+    "buffer",
+    "events",
+    "hub",
+    "latest",
+    "mailboxes",
+    "snapshots",
+    "admission",
+    "stream",
+}
 STREAM = {"stream", "admission", "hub", "latest", "mailboxes", "snapshots", "lifespan"}
-STREAM_MAY = STREAM | {"events", "buffer", "asgi_types", "problems", "instruments"}
+STREAM_MAY = STREAM | {"events", "buffer", "asgi_types", "ids", "problems", "instruments"}
 FOREIGN = ("likes.", "likesite.settings", "django.conf", "django.db")
 # What serves requests: a slow worker must not be able to slow it. The admin's "flush now" is an operator's errand.
 NEVER_TASKS = {"views", "counts", "stream", "hub", "api", "health", "metrics", "pages", "urls", "audit"}

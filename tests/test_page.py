@@ -11,7 +11,8 @@ from django.test.utils import CaptureQueriesContext
 
 from likes import counts, pages, tasks
 from likes.buffer import buffer
-from likes.models import MAX_ID, Post
+from likes.ids import MAX_ID
+from likes.models import Post
 from tests.servers import Server
 from tests.test_api import round_trips
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, cast
+from typing import cast
 
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
@@ -19,13 +19,10 @@ from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
 from likes import counts, tasks
+from likes.admin.listing import AnyAdmin
 from likes.buffer import Unavailable, buffer
+from likes.ledger import AlreadyFolded
 from likes.models import Post
-
-if TYPE_CHECKING:
-    AnyAdmin = admin.ModelAdmin[Any]
-else:  # Django's class takes a type parameter from the checker only
-    AnyAdmin = admin.ModelAdmin
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +38,7 @@ def flush_now(site: AnyAdmin, request: HttpRequest, queryset: QuerySet[Post]) ->
     """Move to PostgreSQL what the shards of the selected posts hold: these posts' likes and their neighbours'."""
     try:
         likes = flush(queryset.values_list("pk", flat=True))
-    except (Unavailable, DatabaseError) as error:
+    except (Unavailable, DatabaseError, AlreadyFolded) as error:
         warn(request, UNFLUSHED, error)
     else:
         messages.success(request, f"Likes flushed: {likes}." if likes else NOTHING_FLUSHED)
@@ -56,7 +53,7 @@ def reset_likes(site: AnyAdmin, request: HttpRequest, queryset: QuerySet[Post]) 
     try:
         # First, because a like that is still on its way when a total is reset counts from zero.
         flush(post.pk for post in posts)
-    except (Unavailable, DatabaseError) as error:
+    except (Unavailable, DatabaseError, AlreadyFolded) as error:
         warn(request, UNFLUSHED, error)
     reset(request, posts)
     return None
@@ -101,13 +98,13 @@ def settle(request: HttpRequest, posts: list[int]) -> None:
 def flush(posts: Iterable[int]) -> int:
     """Flush the shards of these posts, within about FLUSH_SECONDS, and return how many likes were moved.
 
-    Raises Unavailable, django.db.Error.
+    Raises Unavailable, AlreadyFolded, django.db.Error.
     """
     deadline = time.monotonic() + FLUSH_SECONDS
     moved = 0
     for shard in buffer.by_shard(posts):
         while batch := tasks.flush_batch(shard):
-            moved += sum(batch.likes.values())
+            moved += batch.total
             if not batch.left or time.monotonic() > deadline:
                 break
     return moved

@@ -103,7 +103,12 @@ class PostAdmin(Listing):
         self.delete_queryset(request, Post.objects.filter(pk=obj.pk))
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Post]) -> None:
-        """Delete posts; a trigger archives their totals, and Redis is told once that is committed."""
-        posts = list(queryset.values_list("pk", flat=True))
-        super().delete_queryset(request, queryset)
-        transaction.on_commit(partial(settle, request, posts))
+        """Delete posts; a trigger archives their totals, and Redis is told once that is committed.
+
+        The rows are locked in the order in which a flush locks them, so that neither waits for the other.
+        """
+        with transaction.atomic():
+            rows = Post.objects.filter(pk__in=list(queryset.values_list("pk", flat=True)))
+            posts = list(rows.select_for_update().order_by("pk").values_list("pk", flat=True))
+            super().delete_queryset(request, rows)
+            transaction.on_commit(partial(settle, request, posts))

@@ -11,7 +11,8 @@ from django.db import DatabaseError
 
 from likes import counts
 from likes.buffer import Unavailable
-from likes.models import MAX_ID, Post
+from likes.ids import MAX_ID
+from likes.models import Post
 
 
 class Command(BaseCommand):
