@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 
 import django
 import pytest
 
+from likesite import embedded
 from tests import servers
 from tests.servers import Process, Server
 
+# TERM ends a run as Ctrl-C does, which ends its servers.
+signal.signal(signal.SIGTERM, signal.default_int_handler)
 # Django's settings read the environment when they are imported, which the test modules do: so before any of them.
 servers.scrub()
 POSTGRES = Server(servers.Postgres(servers.folder("postgres"), fsync="off")).start()
 REDIS = servers.valkey()
-BROKER = servers.valkey(appendonly="no")
+BROKER = servers.valkey(**embedded.BROKER)
 os.environ |= {
     "DATABASE_URL": POSTGRES.server.url,
     "REDIS_URL": REDIS.server.url,

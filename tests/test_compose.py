@@ -97,7 +97,7 @@ def test_the_queue_has_a_memory_limit_of_its_own(stack: Composition) -> None:
     with redis.Redis(port=stack.ports["broker"], socket_timeout=3) as broker:
         found = broker.config_get("maxmemory", "maxmemory-policy")
     assert int(found["maxmemory"]) > 0
-    assert found["maxmemory-policy"] == "noeviction"
+    assert found["maxmemory-policy"] == "allkeys-lru"
 
 
 def test_locust_offers_its_web_ui(stack: Composition) -> None:
@@ -121,13 +121,27 @@ def test_secrets_are_made_once_and_are_their_owners(tmp_path: Path) -> None:
     assert {stat.S_IMODE(path.stat().st_mode) for path in composition.secrets.iterdir()} == {0o600}
 
 
-def test_secrets_of_the_environment_win_over_those_that_were_made(tmp_path: Path) -> None:
-    given = {"SECRET_KEY": "key $1", "ADMIN_PASSWORD": "so 'quoted'", "DB_PASSWORD": r"a:b\c"}
-    for environ in ({}, given):
-        composition = Composition(tmp_path, environ)
-        assert composition.run("secrets").returncode == 0
-    assert {name: (tmp_path / "secrets" / name.lower()).read_text() for name in given} == given
-    assert (tmp_path / "secrets/pgpass").read_text() == r"*:*:*:*:a\:b\\c"
+GIVEN = {"SECRET_KEY": "key $1", "ADMIN_PASSWORD": "so 'quoted'", "DB_PASSWORD": r"a:b\c"}
+
+
+def secrets_after(folder: Path, environ: dict[str, str]) -> dict[str, str]:
+    """Start the one-shot in this environment and return what is kept then, by the name of its variable."""
+    result = Composition(folder, environ).run("secrets")
+    assert result.returncode == 0, result.stderr
+    return {path.name.upper(): path.read_text() for path in (folder / "secrets").iterdir()}
+
+
+def test_secrets_of_the_environment_are_taken_at_the_first_start(tmp_path: Path) -> None:
+    assert secrets_after(tmp_path, GIVEN) == GIVEN | {"PGPASS": r"*:*:*:*:a\:b\\c"}
+
+
+def test_passwords_that_the_database_knows_stay_whatever_is_given_later(tmp_path: Path) -> None:
+    made = secrets_after(tmp_path, {})
+    assert secrets_after(tmp_path, GIVEN) == made | {"SECRET_KEY": GIVEN["SECRET_KEY"]}
+    told = Composition(tmp_path, GIVEN).run("secrets").stderr
+    assert "admin_password counts at the first start only" in told
+    assert "db_password counts at the first start only" in told
+    assert secrets_after(tmp_path, {}) == made | {"SECRET_KEY": GIVEN["SECRET_KEY"]}
 
 
 def test_no_file_of_the_repository_reaches_the_image_unless_it_runs() -> None:

@@ -16,11 +16,14 @@ from uuid import uuid4
 
 import pytest
 from django.db import connection, transaction
+from redis import Redis
 
-from likes import audit, counts
+from likes import audit, counts, tasks
 from likes.buffer import Unavailable, flusher
 from likes.models import Post
-from tests.servers import Process, Server, eventually
+from likesite.celery import app
+from likesite.embedded import BROKER
+from tests.servers import Process, Server, eventually, valkey
 from tests.stack import Start, Web, beat, make_posts, nothing_left, persisted, tick_until, wait_until_idle, worker
 
 PROMISED = 1.5  # seconds until a like without Redis is answered
@@ -340,4 +343,30 @@ def test_a_broker_that_was_away_costs_no_like_and_no_restart(process: Start, bro
     broker.start()
     eventually(lambda: persisted([post]) == {post: 2}, "the second like lands", 60)
     assert all(part.running for part in parts)
+    assert audit.take().exit_code == 0
+
+
+def evicted(server: Server) -> int:
+    """Return how many keys a Valkey has dropped for want of memory."""
+    with Redis.from_url(server.server.url) as client:
+        return int(client.info("stats")["evicted_keys"])
+
+
+def test_a_queue_that_nobody_read_until_its_broker_was_full_costs_no_like_and_no_restart(process: Start) -> None:
+    [post] = make_posts(1)
+    small = valkey(**BROKER | {"maxmemory": "4mb"})
+    url = small.server.url.replace("unix://", "redis+socket://")
+    sender = beat(process, CELERY_BROKER_URL=url)
+    counts.like(post)
+    with app.connection_for_write(url) as connected:
+        for _ in range(20_000):  # days of ticks; a few thousand fill it
+            tasks.tick.apply_async(connection=connected, expires=0)
+            if evicted(small):
+                break
+        assert evicted(small), "the queue outgrew its broker"
+    worker(process, "--concurrency", "1", app="likesite", CELERY_BROKER_URL=url)
+    eventually(lambda: persisted([post]) == {post: 1}, "the like of then lands", 60)
+    counts.like(post)
+    eventually(lambda: persisted([post]) == {post: 2}, "the next like lands", 60)
+    assert sender.running
     assert audit.take().exit_code == 0

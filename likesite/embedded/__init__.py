@@ -16,8 +16,9 @@ from likesite.embedded.valkey import Valkey
 __all__ = ["Closed", "NotReady", "Postgres", "Valkey", "package_folder"]
 
 SECRETS = {"secret_key": 48, "admin_password": 12}  # bytes of randomness
-# A lost task is sent again by the next tick, so the broker keeps nothing on disk.
-BROKER = {"appendonly": "no"}
+# A lost task is sent again by the next tick: the broker keeps nothing on disk, and a queue that nobody has read for
+# days may go. Were it refused memory instead, a worker that comes back could not even say that it is there.
+BROKER = {"appendonly": "no", "maxmemory": "256mb", "maxmemory-policy": "allkeys-lru"}
 
 
 def servers(data_dir: Path) -> dict[str, Postgres | Valkey]:
