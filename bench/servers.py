@@ -6,7 +6,7 @@ import os
 
 import django
 
-from tests.servers import Postgres, Server, folder, scrub, valkey
+from tests.servers import Postgres, Server, folder, manage, scrub, valkey
 
 
 def start() -> None:
@@ -20,8 +20,7 @@ def start() -> None:
         "LOG_LEVEL": "ERROR",
         "DJANGO_SETTINGS_MODULE": "likesite.settings",
     }
+    migrated = manage("migrate")
+    if migrated.returncode:
+        raise RuntimeError(f"manage.py migrate failed:\n{migrated.stdout}{migrated.stderr}")
     django.setup()
-
-    from django.core.management import call_command
-
-    call_command("migrate", verbosity=0)
