@@ -7,13 +7,16 @@ passes, and every mutant fails.
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,7 +25,8 @@ ROOT = Path(__file__).resolve().parent.parent
 COPIED = ("likes", "likesite", "tests", "manage.py", "pyproject.toml")
 AT_ONCE = 2  # runs; each keeps a core busy
 RUN_SECONDS = 240  # a deadline; a run takes five
-PASSED, FAILED = 0, 1  # as pytest exits; whatever else is a broken run
+END_SECONDS = 30  # a deadline; pytest ends its servers meanwhile
+UNDER_WAY: set[subprocess.Popen[str]] = set()
 
 
 class Rotten(Exception):
@@ -245,15 +249,15 @@ MUTANTS = (
         "the settle step",
         "test_counting.py::test_reset_and_delete_are_on_record",
         "counts.py",
-        "if not pending or not flusher.settle(set(pending.values())):",
+        "if not pending or not door.settle(set(pending.values())):",
         "if not pending:",
     ),
     without(
         "the barrier of the settle step",
         "test_barrier.py::test_an_adjustment_is_settled_only_when_that_is_on_disk",
         "counts.py",
-        "if not pending or not flusher.settle(set(pending.values())):",
-        "if not pending or flusher.settle(set(pending.values())) is None:",
+        "if not pending or not door.settle(set(pending.values())):",
+        "if not pending or door.settle(set(pending.values())) is None:",
     ),
     without(
         "the settle step's gen",
@@ -287,8 +291,8 @@ MUTANTS = (
         "the refusal of another body that comes at once",
         "test_idempotency.py::test_two_bodies_under_one_key_at_once_do_not_share_an_answer",
         "counts.py",
-        "            _refuse_other_body(digest, kept.values())  #",
-        "            #",
+        "            _refuse_race(digest, kept.values())\n",
+        "",
     ),
     without(
         "all or nothing under a key",
@@ -322,19 +326,43 @@ class Run:
     seconds: float
     output: str
 
+    @property
+    def passed(self) -> bool:
+        return self.code == 0
+
+    def failed(self, test: str) -> bool:
+        """Tell whether this test failed, and not a fixture: a server that did not start says nothing of a mutant."""
+        failure = re.search(rf"^FAILED {re.escape(test)}(\[| |$)", self.output, re.M)
+        return self.code == 1 and failure is not None and not re.search("^ERROR ", self.output, re.M)
+
 
 def run(folder: Path, tests: Sequence[str]) -> Run:
     """Run tests in a copy of the repository, until the first that fails."""
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--show-capture=no", *tests]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     started = time.monotonic()
+    child = subprocess.Popen(
+        command, cwd=folder, env=environment, start_new_session=True,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    UNDER_WAY.add(child)
     try:
-        done = subprocess.run(
-            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=RUN_SECONDS, check=False
-        )
+        output, _ = child.communicate(timeout=RUN_SECONDS)
     except subprocess.TimeoutExpired as error:
+        end(child)
         return Run(-1, time.monotonic() - started, str(error))
-    return Run(done.returncode, time.monotonic() - started, done.stdout + done.stderr)
+    finally:
+        UNDER_WAY.discard(child)
+    return Run(child.returncode, time.monotonic() - started, output)
+
+
+def end(child: subprocess.Popen[str]) -> None:
+    """End a run: asked first, so that pytest ends its servers, which have sessions of their own."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError, subprocess.TimeoutExpired):
+            os.killpg(child.pid, number)
+            child.wait(END_SECONDS)
+            return
 
 
 def copy(folder: Path) -> Path:
@@ -350,8 +378,8 @@ def copy(folder: Path) -> Path:
 def judge_unmutated(mutants: Sequence[Mutant]) -> str:
     """Return what is wrong with the product as it is: its tests must pass, or their failing proves nothing."""
     with tempfile.TemporaryDirectory() as folder:
-        tests = sorted({mutant.test for mutant in mutants})
-        return told("(nothing)", run(copy(Path(folder)), tests), wanted=PASSED)
+        ended = run(copy(Path(folder)), sorted({mutant.test for mutant in mutants}))
+        return told("(nothing)", ended, "passed" if ended.passed else "FAILED", good="passed")
 
 
 def judge(mutant: Mutant) -> str:
@@ -364,16 +392,29 @@ def judge(mutant: Mutant) -> str:
         except Rotten as error:
             print(f"ROTTEN    {mutant.name}: {error}", flush=True)
             return str(error)
-        return told(mutant.name, run(mutated, [mutant.test]), wanted=FAILED)
+        ended = run(mutated, [mutant.test])
+        verdict = "SURVIVES" if ended.passed else "killed" if ended.failed(mutant.test) else "BROKEN"
+        return told(mutant.name, ended, verdict, good="killed")
 
 
-def told(name: str, ended: Run, wanted: int) -> str:
-    """Print one line of the table; return what pytest said where it did not end as it should."""
-    verdict = {PASSED: "passed", FAILED: "failed"}.get(ended.code, "BROKEN")
-    if wanted == FAILED:
-        verdict = {"passed": "SURVIVES", "failed": "killed"}.get(verdict, verdict)
+def told(name: str, ended: Run, verdict: str, good: str) -> str:
+    """Print one line of the table; return what pytest said where the verdict is not the good one."""
     print(f"{verdict:9} {ended.seconds:5.1f} s  without {name}", flush=True)
-    return "" if ended.code == wanted else ended.output[-4000:]
+    return "" if verdict == good else f"{verdict}: without {name}\n{ended.output[-4000:]}"
+
+
+def results(tasks: Sequence[Callable[[], str]]) -> list[str]:
+    """Return what each task returns. When we are told to end, every run under way is ended first."""
+    pool = ThreadPoolExecutor(AT_ONCE)
+    futures = [pool.submit(task) for task in tasks]
+    try:
+        return [future.result() for future in futures]
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+        while not all(future.done() for future in futures):
+            for child in tuple(UNDER_WAY):
+                end(child)
+            time.sleep(0.1)
 
 
 def main(names: Sequence[str]) -> int:
@@ -382,9 +423,10 @@ def main(names: Sequence[str]) -> int:
     if not chosen:
         print("no such mutant; there are:", *sorted(mutant.name for mutant in MUTANTS), sep="\n  ")
         return 1
-    tasks: list[Callable[[], str]] = [partial(judge_unmutated, chosen), *(partial(judge, mutant) for mutant in chosen)]
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        wrong = [output for output in pool.map(lambda task: task(), tasks) if output]
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell starts background jobs with INT ignored
+        signal.signal(number, signal.default_int_handler)
+    wrong = [output for output in results([partial(judge_unmutated, chosen), *(partial(judge, one) for one in chosen)])
+             if output]  # fmt: skip
     for output in wrong:
         print("-" * 80, output, sep="\n")
     print(f"{len(chosen)} mutants, {len(wrong)} problems")
