@@ -12,9 +12,9 @@ from django.conf import settings
 from redis.exceptions import ResponseError
 
 from likes.values import Acked, Batch, Counted, Like, Look, ShardLook, Total, moment
-from likes.wire import Call, Script, Unavailable, ask, connect, new_id, send
+from likes.wire import Broken, Call, Script, Unavailable, ask, connect, new_id, send
 
-__all__ = ["Acked", "Batch", "Buffer", "Counted", "Like", "Look", "Total", "Unavailable", "buffer", "flusher"]
+__all__ = ["Acked", "Batch", "Broken", "Buffer", "Counted", "Like", "Look", "Total", "Unavailable", "buffer", "flusher"]
 
 BASE_SECONDS = 24 * 3600  # how long a post nobody likes stays warm
 BARRIER_MILLISECONDS = 1500  # an everysec AOF is synced within one second, on a slow disk two

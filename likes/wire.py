@@ -39,6 +39,10 @@ class Unavailable(Exception):
         self.retry_after = RETRY_AFTER
 
 
+class Broken(Exception):
+    """A script failed while it ran: a fault of ours, or somebody else's value under one of our keys."""
+
+
 @dataclass(frozen=True, slots=True)
 class Script:
     """A Lua file under likes/lua/, sent by its hash."""
@@ -81,7 +85,7 @@ def send(client: redis.Redis, calls: Sequence[Call], *more: Sequence[str | int])
 
     A script that Redis does not know yet costs a second round trip. A plain command's error is returned in its
     place. Raises Unavailable, `not_applied` where nothing was sent or Redis refused the first script before running
-    it, else `unknown`; and ResponseError where a script failed, which is a fault of ours.
+    it, else `unknown`; and Broken.
     """
     replies = _round_trip(
         client, [("EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.args) for call in calls], more
@@ -135,7 +139,8 @@ def _raise_first_error(replies: Sequence[Any]) -> None:
     errors = [reply for reply in replies if isinstance(reply, ResponseError)]
     refused = [error for error in errors if _is_refusal(error)]
     if len(refused) < len(errors):
-        raise next(error for error in errors if error not in refused)
+        failed = next(error for error in errors if error not in refused)
+        raise Broken(str(failed)) from failed
     if refused:
         outcome: Outcome = "not_applied" if len(refused) == len(replies) else "unknown"
         raise Unavailable(outcome, f"Redis refuses to count: {refused[0]}")

@@ -9,10 +9,9 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandParser
 from django.db import DatabaseError, InterfaceError
-from redis.exceptions import RedisError
 
 from likes import audit, books
-from likes.buffer import Unavailable
+from likes.buffer import Broken, Unavailable
 
 
 class Command(BaseCommand):
@@ -34,7 +33,7 @@ class Command(BaseCommand):
             if options["note_losses"]:
                 self._note(taken)
                 taken = audit.take(options["seconds"])
-        except (Unavailable, DatabaseError, InterfaceError, RedisError, ImproperlyConfigured) as error:
+        except (Unavailable, DatabaseError, InterfaceError, Broken, ImproperlyConfigured) as error:
             self._cannot_tell(str(error).strip(), as_json=options["json"])
             sys.exit(2)
         self.stdout.write(json.dumps(taken.as_json()) if options["json"] else report(taken))
