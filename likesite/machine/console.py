@@ -105,8 +105,7 @@ def manage(arguments: list[str]) -> int:
 
 def test(arguments: list[str]) -> int:
     likes = number(arguments, 1000, 1, "N")
-    running()
-    return manage(["loadtest", str(likes)])
+    return manage(["loadtest", str(likes), "--host", running().base_url])
 
 
 def reset(arguments: list[str]) -> int:

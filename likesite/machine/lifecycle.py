@@ -16,7 +16,7 @@ from pathlib import Path
 from likesite import embedded
 from likesite.embedded import housing
 from likesite.machine import service
-from likesite.machine.plan import PROJECT, Invalid, Machine, data_folder, read_settings, remembered
+from likesite.machine.plan import LOOPBACK, PROJECT, Invalid, Machine, data_folder, read_settings, remembered
 from likesite.machine.supervision import SERVERS, Failed, Supervisor
 
 Say = Callable[[str], None]
@@ -49,7 +49,7 @@ def locked(machine: Machine) -> Iterator[None]:
 def start(environment: Mapping[str, str], say: Say) -> Machine:
     """Bring everything up and return once it is ready; when it cannot be, Failed or Invalid say why.
 
-    What ran before runs on then; what was started is stopped again.
+    What ran before runs on then; what was started is stopped again. Where everything runs, nothing is done.
     """
     planned = find(environment)
     with locked(planned):
@@ -58,8 +58,11 @@ def start(environment: Mapping[str, str], say: Say) -> Machine:
             # After a power cut: what it was started with, but for what the caller says now.
             machine = Machine(read_settings({**machine.settings, **environment}))
             _start_anew(machine, Supervisor(machine), say)
-        elif service.complaint(machine):
+        elif Supervisor(machine).stopped():  # an earlier start, or a stop, was cut short
             _bring_up(machine, Supervisor(machine), say)
+        else:
+            reason = service.complaint(machine)
+            say(f"it runs already, and is not ready: {reason}" if reason else "it runs already")
     return machine
 
 
@@ -157,8 +160,7 @@ def manage(machine: Machine, *arguments: str, timeout: float) -> None:
 
 def check_ports(machine: Machine) -> None:
     """Raise Invalid, by name, for a port that another program listens on."""
-    host = machine.settings["LIKES_HOST"]
-    for name in ("PORT", "LOCUST_PORT"):
+    for name, host in {"PORT": machine.settings["LIKES_HOST"], "LOCUST_PORT": LOOPBACK}.items():
         port = int(machine.settings[name])
         try:
             family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]

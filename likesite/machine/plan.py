@@ -13,7 +13,9 @@ from pathlib import Path
 from likesite import embedded
 
 PROJECT = Path(__file__).resolve().parents[2]
-DEFAULTS = {"PORT": "8000", "LOCUST_PORT": "8089", "WEB_WORKERS": "1", "LIKES_HOST": "127.0.0.1", "LIKES_DEMO": "on"}
+LOOPBACK = "127.0.0.1"
+DEFAULTS = {"PORT": "8000", "LOCUST_PORT": "8089", "WEB_WORKERS": "1", "LIKES_HOST": LOOPBACK, "LIKES_DEMO": "on"}
+ALLOWED_HOSTS = "localhost,127.0.0.1,[::1]"  # as settings have it
 SERVERS = ("DATABASE_URL", "REDIS_URL", "CELERY_BROKER_URL")
 DJANGO = ("SECRET_KEY", "DEBUG", "ALLOWED_HOSTS", "CSRF_TRUSTED_ORIGINS", "CORS_ALLOWED_ORIGINS", "COOKIES_SECURE",
           "BEHIND_TLS_PROXY", "LOG_LEVEL")  # fmt: skip
@@ -62,9 +64,15 @@ def read_settings(environment: Mapping[str, str]) -> dict[str, str]:
             raise Invalid(f"{name} must be a whole number from {lowest} to {highest}, not {settings[name]!r}")
     if settings["PORT"] == settings["LOCUST_PORT"]:
         raise Invalid(f"PORT and LOCUST_PORT are both {settings['PORT']}: give each its own")
-    if "ALLOWED_HOSTS" in given:  # our own commands ask the service at this address
-        settings["ALLOWED_HOSTS"] += ",127.0.0.1"
+    hosts, own = given.get("ALLOWED_HOSTS", ALLOWED_HOSTS), address(settings["LIKES_HOST"])
+    if own not in hosts.split(","):  # our own commands ask the service there
+        settings["ALLOWED_HOSTS"] = f"{hosts},{own}"
     return settings
+
+
+def address(host: str) -> str:
+    """Where this machine reaches a server that listens on `host`, as a URL has it."""
+    return {"0.0.0.0": LOOPBACK, "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
 
 
 @dataclass(frozen=True)
@@ -83,21 +91,11 @@ class Machine:
 
     @property
     def base_url(self) -> str:
-        return f"http://{self.address}:{self.settings['PORT']}"
+        return f"http://{address(self.settings['LIKES_HOST'])}:{self.settings['PORT']}"
 
     @property
     def locust_url(self) -> str:
-        return f"http://{self.address}:{self.settings['LOCUST_PORT']}"
-
-    @property
-    def address(self) -> str:
-        """Where this machine reaches a server that listens on LIKES_HOST."""
-        host = self.settings["LIKES_HOST"]
-        return {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
-
-    @property
-    def demo(self) -> bool:
-        return self.settings["LIKES_DEMO"].lower() in ("1", "on", "true", "ok", "y", "yes")
+        return f"http://{LOOPBACK}:{self.settings['LOCUST_PORT']}"
 
     def environment(self, base: Mapping[str, str]) -> dict[str, str]:
         """`base` with our settings and none of another likesite's, for programs and commands of this machine."""
@@ -138,15 +136,18 @@ class Machine:
 
     def _web(self) -> Program:
         place = ["--host", self.settings["LIKES_HOST"], "--port", self.settings["PORT"]]
-        # Seconds: open streams would keep it from ever ending. The access log would cost as much as a like.
+        # Seconds: open streams would keep it from ever ending. The access log would cost as much as a like. Nothing
+        # here speaks WebSocket, and Django would write a traceback for each stranger who does.
         options = ["--workers", self.settings["WEB_WORKERS"], "--timeout-graceful-shutdown", "3", "--no-access-log"]
+        options += ["--ws", "none"]
         command = _python("uvicorn", "likesite.asgi:application", *place, *options)
         # Where several processes put what each has measured, for the one that is asked.
         alone = self.settings["WEB_WORKERS"] == "1"
         return Program("web", command, PROJECT, 40, variables={} if alone else {METRICS: str(self.run / "metrics")})
 
     def _locust(self) -> Program:
-        place = ["--web-host", self.settings["LIKES_HOST"], "--web-port", self.settings["LOCUST_PORT"]]
+        # It asks nobody for a password and loads any host it is told to: it never leaves the loopback.
+        place = ["--web-host", LOOPBACK, "--web-port", self.settings["LOCUST_PORT"]]
         return Program("locust", _python("locust", "-f", "locustfile.py", "--host", self.base_url, *place), PROJECT, 50)
 
     def remember(self) -> None:

@@ -75,6 +75,10 @@ class Supervisor:
         """What supervisord knows of each program, by name: statename, pid, start (seconds since 1970)."""
         return {state["name"]: state for state in self.call("getAllProcessInfo")}
 
+    def stopped(self) -> list[str]:
+        """Programs that do not run and will not be restarted."""
+        return [name for name, state in self.states().items() if state["statename"] in ("STOPPED", "FATAL")]
+
     def launch(self, programs: list[Program]) -> None:
         """Start supervisord, with none of `programs` started yet. It outlives us and holds none of our files."""
         for folder in {self.run, self.run / "logs", self.socket.parent}:
