@@ -64,7 +64,7 @@ def answer(request: HttpRequest) -> HttpResponse:
     if request.method == "OPTIONS":
         return HttpResponse(status=HTTPStatus.NO_CONTENT, headers={"Allow": ALLOWED})
     if request.method not in ("GET", "HEAD"):
-        return not_allowed(request)
+        return problems.not_allowed(request, ALLOWED)
     if request.path_info == PIPELINE:
         return Opened(None, pipeline=True)
     try:
@@ -86,13 +86,6 @@ def posts_of(request: HttpRequest) -> list[int] | None:
         return post_ids(given) if given else None
     except ValueError as error:
         raise InvalidParameter("post", str(error)) from error
-
-
-def not_allowed(request: HttpRequest) -> HttpResponse:
-    """Return 405 and what is allowed."""
-    response = problems.answer(HTTPStatus.METHOD_NOT_ALLOWED, f'Method "{request.method}" not allowed.')
-    response.headers["Allow"] = ALLOWED
-    return response
 
 
 def start_of(response: HttpResponse) -> Message:

@@ -93,6 +93,13 @@ class Buffer:
         _raise_refusals(replies)
         return {shard: reply for shard, reply in enumerate(replies) if reply is not None}
 
+    def answered(self, posts: Iterable[int], key: str) -> list[int]:
+        """Return which of these posts keep the answer to a like under the key. Raises Unavailable."""
+        asked = list(posts)
+        replies = ask(self.client, [], *(("GET", self.key(self.shard(post), f"idem:{post}:{key}")) for post in asked))
+        _raise_refusals(replies)
+        return [post for post, reply in zip(asked, replies, strict=True) if reply is not None]
+
     def _like_call(self, shard: int, likes: Sequence[Like], call_key: str = "", keep: str = "") -> Call:
         keys = self.keys(shard, "dirty", "inflight", "accepted", "version", "since", "epoch", f"idem:bulk:{call_key}")
         args: list[str | int] = [settings.LIKES_IDEMPOTENCY_SECONDS, new_id(), keep]

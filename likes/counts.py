@@ -92,6 +92,17 @@ def like(post: int, key: str | None = None) -> Liked:
     return Liked(counted.total.likes, counted.replayed)
 
 
+def oldest_post() -> int:
+    """Return the id of the oldest post, which no new one changes. Raises UnknownPost without any, Unavailable."""
+    try:
+        post = Post.objects.order_by("pk").values_list("pk", flat=True).first()
+    except DatabaseError as error:
+        raise Unavailable("not_applied", f"PostgreSQL cannot be asked: {error}") from error
+    if post is None:
+        raise UnknownPost
+    return post
+
+
 def like_many(counts: Sequence[tuple[int, int]], key: str | None = None) -> BulkLiked:
     """Count `(post, likes)` pairs; unknown posts are named and the rest counted, once under the key.
 

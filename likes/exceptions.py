@@ -8,10 +8,9 @@ from typing import Any
 
 from django.core.exceptions import PermissionDenied
 from django.db import InterfaceError, OperationalError
-from django.http import Http404
+from django.http import Http404, HttpResponse
 from rest_framework import exceptions
 from rest_framework.permissions import SAFE_METHODS
-from rest_framework.response import Response
 
 from likes import counts, problems
 from likes.buffer import Unavailable
@@ -36,15 +35,20 @@ class ServiceUnavailable(exceptions.APIException):
         self.wait = wait
 
 
-def handler(error: Exception, context: dict[str, Any]) -> Response | None:
-    """Answer what a view of the API raised (EXCEPTION_HANDLER); None lets Django log it and answer 500."""
+def handler(error: Exception, context: dict[str, Any]) -> HttpResponse | None:
+    """Answer what a view of the API raised (EXCEPTION_HANDLER); None lets Django log it and answer 500.
+
+    No Response of DRF's, which the view's own renderer would make a page of at /api/docs.
+    """
     known = as_api_exception(error, context["request"].method)
     if known is None:
         return None
     if isinstance(known, ServiceUnavailable) and known.outcome == "unknown":
         UNKNOWN_OUTCOMES.inc()
-    data = problems.document(known.status_code, summary(known), **members(known))
-    return Response(data, known.status_code, headers=headers(known), content_type=problems.MEDIA_TYPE)
+    response = problems.answer(known.status_code, summary(known), **members(known))
+    for name, value in headers(known).items():
+        response.headers[name] = value
+    return response
 
 
 def as_api_exception(error: Exception, method: str | None) -> exceptions.APIException | None:

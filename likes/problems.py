@@ -22,6 +22,13 @@ def answer(status: int, detail: str, **members: Any) -> HttpResponse:
     return JsonResponse(document(status, detail, **members), status=status, content_type=MEDIA_TYPE)
 
 
+def not_allowed(request: HttpRequest, allowed: str) -> HttpResponse:
+    """Return the answer to another method than those `allowed`, a list with commas."""
+    response = answer(HTTPStatus.METHOD_NOT_ALLOWED, f'Method "{request.method}" not allowed.')
+    response.headers["Allow"] = allowed
+    return response
+
+
 def too_large() -> HttpResponse:
     """Return the answer to a body above DATA_UPLOAD_MAX_MEMORY_SIZE."""
     return answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The body is larger than 64 KiB.")

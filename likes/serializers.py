@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.conf import settings
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
@@ -81,3 +82,11 @@ class ShortLikeSerializer(serializers.Serializer[Any]):
     """The body of `POST /like`, which may be left out."""
 
     postId = PostId(required=False)  # noqa: N815 (the name that clients of the older systems send)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """Refuse a body that names no post, unless by leaving it to a demo: a misspelt name must like nothing else."""
+        if unknown := [name for name in self.initial_data if name not in self.fields]:
+            raise serializers.ValidationError(dict.fromkeys(unknown, "is not known here: only postId is"))
+        if "postId" not in attrs and not settings.LIKES_DEMO:
+            raise serializers.ValidationError({"postId": "is required, where there is no demo to choose a post from"})
+        return attrs

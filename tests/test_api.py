@@ -22,6 +22,13 @@ TOKEN = "a-token-of-the-tests"
 
 
 @pytest.fixture
+def demo() -> Iterator[None]:
+    """Let a like of no post in particular choose one."""
+    with override_settings(LIKES_DEMO=True):
+        yield
+
+
+@pytest.fixture
 def client() -> Client:
     """Somebody without an account."""
     return Client(raise_request_exception=False)
@@ -234,6 +241,7 @@ def test_the_short_like_takes_the_id_as_a_number_or_a_string(client: Client, spe
     assert (response.status_code, response.json()) == (202, {"post": post, "likes": 1})
 
 
+@pytest.mark.usefixtures("demo")
 def test_the_short_like_needs_no_body_and_no_content_type(client: Client) -> None:
     ids = posts(3)
     for _ in range(5):
@@ -244,6 +252,27 @@ def test_the_short_like_needs_no_body_and_no_content_type(client: Client) -> Non
     assert sum(total.likes for total in counts.totals(ids).values()) == 6
 
 
+def test_where_there_is_no_demo_a_short_like_names_its_post(client: Client) -> None:
+    posts(1)
+    with override_settings(LIKES_DEMO=False):
+        response = send(client, "post", "/like")
+        assert send(client, "post", "/like", {"postId": 1}).status_code == 202
+    assert (response.status_code, list(response.json()["errors"])) == (400, ["postId"])
+    assert counts.totals([1])[1].likes == 1
+
+
+@pytest.mark.usefixtures("demo")
+@pytest.mark.parametrize("gone", [0, 3])
+def test_a_retried_short_like_finds_its_post_though_others_were_made(client: Client, gone: int) -> None:
+    posts(gone + 1)
+    Post.objects.filter(pk__lte=gone).delete()
+    keys = [{"Idempotency-Key": f"tap-{number}"} for number in range(12)]
+    liked = [send(client, "post", "/like", **key).json() for key in keys]
+    posts(5)
+    assert [send(client, "post", "/like", **key).json() for key in keys] == liked
+
+
+@pytest.mark.usefixtures("demo")
 def test_the_short_like_finds_another_post_where_the_demo_ones_are_gone(client: Client) -> None:
     posts(4)
     Post.objects.filter(pk__lte=3).delete()
@@ -253,6 +282,7 @@ def test_the_short_like_finds_another_post_where_the_demo_ones_are_gone(client: 
     assert send(client, "post", "/like").status_code == 404
 
 
+@pytest.mark.usefixtures("demo")
 def test_a_short_like_is_retried_safely_under_its_key(client: Client) -> None:
     ids = posts(3)
     answers = [send(client, "post", "/like", **{"Idempotency-Key": "tap"}) for _ in range(8)]

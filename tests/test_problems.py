@@ -8,8 +8,9 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
+from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
-from django.db import OperationalError
+from django.db import OperationalError, connection
 from django.test import Client, override_settings
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -122,6 +123,16 @@ def test_a_malformed_post_id_is_400_by_name(post: int, value: Any) -> None:
     assert nothing_counted()
 
 
+@pytest.mark.parametrize("demo", [True, False])
+@pytest.mark.parametrize("name", ["postid", "post", "", "\ud800"])
+def test_a_misspelt_member_of_a_short_like_is_400_by_name_and_likes_no_other_post(
+    post: int, name: str, demo: bool
+) -> None:
+    with override_settings(LIKES_DEMO=demo):
+        problem(send("POST", "/like", json.dumps({"postId": post, name: 5}).encode()), 400, name or "body")
+    assert nothing_counted()
+
+
 @pytest.mark.parametrize("title", ["", "   ", "x" * 201, "a\0b", "\ud800", None, True, [], {}])
 def test_a_bad_title_is_400_by_name(post: int, title: Any) -> None:
     body = json.dumps({"title": title}).encode()
@@ -140,7 +151,9 @@ def test_a_post_needs_a_title() -> None:
 def test_a_bad_key_is_400_by_name(post: int, key: str) -> None:
     body = json.dumps({"likes": [{"post": post, "count": 1}]}).encode()
     for path in (f"/api/v1/posts/{post}/like", "/api/v1/likes", "/like"):
-        problem(send("POST", path, body, **{"Idempotency-Key": key}), 400, "Idempotency-Key")
+        problem(
+            send("POST", path, b"" if path == "/like" else body, **{"Idempotency-Key": key}), 400, "Idempotency-Key"
+        )
     assert nothing_counted()
 
 
@@ -220,12 +233,20 @@ def test_a_host_of_somebody_else_is_400() -> None:
         ("GET", "/posts", "POST, OPTIONS"),
         ("POST", "/health", "GET, HEAD, OPTIONS"),
         ("BREW", "/api/v1/posts", "GET, POST, HEAD, OPTIONS"),
+        ("POST", "/", "GET, HEAD"),
+        ("POST", "/favicon.ico", "GET, HEAD"),
+        ("POST", "/api/docs", "GET, HEAD, OPTIONS"),
+        ("POST", "/api/schema", "GET, HEAD, OPTIONS"),
     ],
 )
 def test_another_method_is_405_and_says_which_are_allowed(method: str, path: str, allowed: str) -> None:
     response = send(method, path)
     problem(response, 405)
     assert response.headers["Allow"] == allowed
+
+
+def test_a_form_sent_to_the_page_is_405_for_a_browser_too() -> None:
+    problem(Client(enforce_csrf_checks=True).post("/", {"a": "b"}), 405)
 
 
 @pytest.mark.parametrize("accept", ["text/html", "image/png", "x", "", "application/xml;q=0.9, */*;q=0", "a/b" * 5000])
@@ -265,7 +286,7 @@ def test_a_redis_that_is_away_is_503_and_nothing_was_applied(post: int, redis: S
         ("GET", f"/likes/{post}"),
         ("GET", "/api/v1/posts"),
     ):
-        response = send(method, path, body)
+        response = send(method, path, b"" if path == "/like" else body)
         assert problem(response, 503)["outcome"] == "not_applied"
         assert int(response.headers["Retry-After"]) > 0
 
@@ -305,6 +326,40 @@ def test_a_database_that_is_lost_is_503(method: str, outcome: str) -> None:
         response = send(method, "/api/v1/posts", b'{"title": "t"}')
     assert problem(response, 503)["outcome"] == outcome
     assert response.headers["Retry-After"] == "2"
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("POST", "/api/v1/posts"), ("POST", "/posts"), ("PATCH", "/api/v1/posts/1"), ("DELETE", "/api/v1/posts/1")],
+)
+def test_where_no_connection_to_the_database_can_be_made_nothing_was_changed(
+    post: int, postgres: Server, method: str, path: str
+) -> None:
+    counts.like(post)  # warm, so that PATCH can read its total
+    connection.close()
+    postgres.kill()
+    with override_settings(LIKES_API_TOKENS=["t"]):
+        response = send(method, path, b'{"title": "new"}', Authorization="Bearer t")
+    assert problem(response, 503)["outcome"] == "not_applied"
+
+
+def test_where_an_account_cannot_be_looked_up_nothing_was_changed(post: int) -> None:
+    admin = Client(raise_request_exception=False)
+    admin.force_login(User.objects.create(username="ada", is_staff=True))
+    with patch("django.contrib.sessions.backends.db.SessionStore.load", side_effect=OperationalError):
+        response = admin.delete(f"/api/v1/posts/{post}")
+    assert problem(response, 503)["outcome"] == "not_applied"
+
+
+def test_a_short_like_that_finds_no_database_was_not_applied(postgres: Server) -> None:
+    connection.close()
+    postgres.kill()
+    assert problem(send("POST", "/like"), 503)["outcome"] == "not_applied"
+
+
+def test_a_short_like_that_loses_the_database_when_it_looks_for_a_post_was_not_applied() -> None:
+    with patch("django.db.models.query.QuerySet.first", side_effect=OperationalError):
+        assert problem(send("POST", "/like"), 503)["outcome"] == "not_applied"
 
 
 # --- What nobody expects

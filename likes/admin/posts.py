@@ -105,7 +105,7 @@ class PostAdmin(Listing):
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Post]) -> None:
         """Delete posts; a trigger archives their totals, and Redis is told once that is committed.
 
-        The rows are locked in the order in which a flush locks them, so that neither waits for the other.
+        The rows are locked in the order in which a flush locks them, so that the two cannot deadlock.
         """
         with transaction.atomic():
             rows = Post.objects.filter(pk__in=list(queryset.values_list("pk", flat=True)))
