@@ -331,9 +331,13 @@ class Run:
         return self.code == 0
 
     def failed(self, test: str) -> bool:
-        """Tell whether this test failed, and not a fixture: a server that did not start says nothing of a mutant."""
-        failure = re.search(rf"^FAILED {re.escape(test)}(\[| |$)", self.output, re.M)
-        return self.code == 1 and failure is not None and not re.search("^ERROR ", self.output, re.M)
+        """Tell whether this test failed, and not only a fixture: a server that did not start says nothing of a mutant.
+
+        pytest calls it an ERROR when a fixture fails. Beside the FAILED of its test it is the books, audited after it.
+        """
+        tests = re.compile(rf"^(FAILED|ERROR) {re.escape(test)}(?:\[| |$)", re.M).findall(self.output)
+        others = len(re.findall("^ERROR ", self.output, re.M)) - tests.count("ERROR")
+        return self.code == 1 and "FAILED" in tests and not others
 
 
 def run(folder: Path, tests: Sequence[str]) -> Run:
