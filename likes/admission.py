@@ -7,6 +7,7 @@ know what streams tell.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from http import HTTPStatus
 from io import BytesIO
 from typing import cast
@@ -22,13 +23,14 @@ from likes.ids import MOST_POSTS, post_ids
 
 POSTS = "/events"
 PIPELINE = "/events/pipeline"
+RETRY_AFTER = 10  # seconds; streams end when their readers leave the page
 ALLOWED = "GET, HEAD, OPTIONS"
 
 
 class Opened(HttpResponse):
     """The head of a stream. `posts`: those it filters by, None for all; `pipeline`: it tells of batches instead."""
 
-    def __init__(self, posts: list[int] | None, *, pipeline: bool) -> None:
+    def __init__(self, posts: list[int] | None, *, pipeline: bool = False) -> None:
         super().__init__(content_type="text/event-stream; charset=utf-8")
         self.headers["Cache-Control"] = "no-cache"
         self.headers["X-Accel-Buffering"] = "no"  # nginx would hold events back until its buffer is full
@@ -46,16 +48,16 @@ def is_stream(scope: Scope) -> bool:
     return path in (POSTS, PIPELINE)
 
 
-def admit(scope: Scope) -> HttpResponse:
-    """Return the head of the stream that was asked for, an Opened, or else a whole answer."""
+def admit(scope: Scope, *, full: bool) -> HttpResponse:
+    """Return the head of the stream that was asked for, an Opened, or else a whole answer; `full`: no more streams."""
     try:
         request = ASGIRequest(scope, BytesIO())
     except UnicodeDecodeError:
         return problems.answer(HTTPStatus.BAD_REQUEST, "The query is not UTF-8.")
-    return cast(HttpResponse, CorsMiddleware(answer)(request))  # it is synchronous, as `answer` is
+    return cast(HttpResponse, CorsMiddleware(partial(answer, full=full))(request))  # synchronous, as `answer` is
 
 
-def answer(request: HttpRequest) -> HttpResponse:
+def answer(request: HttpRequest, *, full: bool) -> HttpResponse:
     """Return the answer, as yet without CORS."""
     try:
         request.get_host()
@@ -65,13 +67,19 @@ def answer(request: HttpRequest) -> HttpResponse:
         return HttpResponse(status=HTTPStatus.NO_CONTENT, headers={"Allow": ALLOWED})
     if request.method not in ("GET", "HEAD"):
         return problems.not_allowed(request, ALLOWED)
-    if request.path_info == PIPELINE:
-        return Opened(None, pipeline=True)
     try:
-        return Opened(posts_of(request), pipeline=False)
+        opened = Opened(None, pipeline=True) if request.path_info == PIPELINE else Opened(posts_of(request))
     except InvalidParameter as error:
         name, rule = error.args
         return problems.answer(HTTPStatus.BAD_REQUEST, f"{name}: {rule}", errors={name: [rule]})
+    return no_room() if full else opened
+
+
+def no_room() -> HttpResponse:
+    """Return 503, for a stream beyond LIKES_STREAMS."""
+    response = problems.answer(HTTPStatus.SERVICE_UNAVAILABLE, "This process holds as many streams as it may.")
+    response.headers["Retry-After"] = str(RETRY_AFTER)
+    return response
 
 
 def posts_of(request: HttpRequest) -> list[int] | None:

@@ -171,7 +171,7 @@ def _sum(name: str) -> Coalesce:
 
 
 def epochs() -> list[ShardEpoch]:
-    """Return every epoch of every shard, the living one of a shard last."""
+    """Return every epoch of every shard, in the order of their last drains."""
     return list(ShardEpoch.objects.order_by("shard", "last_at"))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from http import HTTPStatus
-from itertools import pairwise
 from typing import Any
 
 from django.conf import settings
@@ -38,7 +37,9 @@ class Ready(Api):
     @openapi.ready
     def get(self, request: Request) -> Response:
         """Look at every part; answer 200 when all are well and 503 when one is not."""
-        parts = judge(ask_all(PROBES))
+        found = ask_all(PROBES)
+        note(found)
+        parts = judge(found)
         unwell = [name for name, part in parts.items() if not part["ok"]]
         if not unwell:
             return Response({"status": "ready", "parts": parts})
@@ -63,7 +64,19 @@ def look_at_database() -> dict[str, Any]:
     return books.status()
 
 
+AWAY: set[str] = set()  # servers of which the log knows that they did not answer when this process looked last
 PROBES = {"redis": Probe(look_at_redis), "database": Probe(look_at_database)}
+
+
+def note(found: dict[str, Found]) -> None:
+    """Log when a server goes and when it is back, and not each time that somebody asks: anybody may."""
+    for name, what in found.items():
+        if isinstance(what, Exception) and name not in AWAY:
+            AWAY.add(name)
+            log.warning("not ready: %s: %r", name, what)
+        elif not isinstance(what, Exception) and name in AWAY:
+            AWAY.discard(name)
+            log.warning("ready again: %s", name)
 
 
 def judge(found: dict[str, Found]) -> dict[str, dict[str, Any]]:
@@ -84,7 +97,6 @@ def judged(judge: Callable[..., dict[str, Any]], found: dict[str, Found], *serve
 
 def why_away(found: Found) -> str:
     """Return what a stranger may know of a look that failed; addresses stay in the log."""
-    log.warning("not ready: %r", found)
     return str(found) if isinstance(found, TimeoutError | ImproperlyConfigured) else "cannot be asked"
 
 
@@ -132,10 +144,14 @@ def judge_books(redis: dict[str, Any], database: dict[str, Any]) -> dict[str, An
         for shard, state in enumerate(shards)
         if state["drained_at"] and shard in folded and state["drained_at"] <= folded[shard]
     ]
-    return part(wrong, unsettled=database["unsettled"], closed_epochs=closed_epochs(database["epochs"]))
+    return part(wrong, unsettled=database["unsettled"], closed_epochs=closed_epochs(shards, database["epochs"]))
 
 
-def closed_epochs(epochs: list[Any]) -> list[dict[str, Any]]:
-    """Return the lives of shards that ended with a wiped Redis and that no operator took note of, with their loss."""
-    closed = [epoch for epoch, after in pairwise(epochs) if epoch.shard == after.shard and epoch.noted_at is None]
+def closed_epochs(shards: list[dict[str, Any]], epochs: list[Any]) -> list[dict[str, Any]]:
+    """Return the lives of shards that ended with a wiped Redis and that no operator took note of, with their loss.
+
+    Redis says which life a shard is in: by its clock, which may go back, the living one need not be the latest.
+    """
+    living = {(shard, state["epoch"]) for shard, state in enumerate(shards)}
+    closed = [each for each in epochs if (each.shard, str(each.epoch)) not in living and each.noted_at is None]
     return [{"shard": each.shard, "epoch": each.epoch, "lost_at_least": each.shortfall} for each in closed]

@@ -48,6 +48,11 @@ class Hub:
         work = (self._listen(), self._snapshots.run(), self._keep_reading())
         self._tasks = [asyncio.create_task(task) for task in work]
 
+    @property
+    def streams(self) -> int:
+        """How many are open."""
+        return len(self._filtered) + len(self._everything) + len(self._pipeline)
+
     def close(self) -> None:
         """End every stream, those opened from now on included."""
         self._closed = True

@@ -129,7 +129,7 @@ class QuarantinedLikes(MovedLikes):
 class ShardEpoch(models.Model):
     """One life of a shard's counters in Redis, with the running sums of what came out of it.
 
-    The epoch drained last is the living one; the others are closed, and what they lack was lost with their Redis.
+    Redis knows the living one; the others are closed, and what they lack was lost with their Redis.
     """
 
     shard = models.SmallIntegerField()

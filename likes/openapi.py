@@ -200,7 +200,8 @@ def add_streams(result: dict[str, Any], **_: Any) -> dict[str, Any]:
 
 def stream(name: str, summary: str, parameters: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Describe one event stream."""
-    problem = {"content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
+    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    problems = {str(code): {"description": HTTPStatus(code).phrase, "content": content} for code in (400, 503)}
     events = {"content": {EVENT_STREAM: {"schema": {"type": "string"}}}, "description": "unnamed events, JSON as data"}
     return {
         "get": {
@@ -208,6 +209,6 @@ def stream(name: str, summary: str, parameters: Sequence[dict[str, Any]]) -> dic
             "summary": summary,
             "tags": ["live"],
             "parameters": list(parameters),
-            "responses": {"200": events, "400": {"description": HTTPStatus.BAD_REQUEST.phrase, **problem}},
+            "responses": {"200": events, **problems},
         }
     }

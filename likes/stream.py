@@ -13,6 +13,8 @@ import random
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 
+from django.conf import settings
+
 from likes.admission import Opened, admit, is_stream, start_of, whole
 from likes.asgi_types import App, Receive, Scope, Send
 from likes.hub import READ_AGAIN_SECONDS, Hub
@@ -63,10 +65,11 @@ class Stream:
             await self._app(scope, receive, send)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        answer = admit(scope)
+        answer = admit(scope, full=self._running().streams >= settings.LIKES_STREAMS)
         if isinstance(answer, Opened) and scope["method"] == "GET":
-            await send(start_of(answer))
+            # The mailbox first: it is what the bound counts, and nothing may be awaited between the two.
             with self._mailbox(answer) as mailbox, OPEN_STREAMS.track_inprogress():
+                await send(start_of(answer))
                 await self._tell(mailbox, receive, send)
         else:
             for message in whole(answer):

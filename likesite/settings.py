@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,7 @@ LIKES_ADOPT_SECONDS = number("LIKES_ADOPT_SECONDS", 3.0, low=0, high=3600)
 LIKES_BATCH_POSTS = whole("LIKES_BATCH_POSTS", 5_000, low=1, high=50_000)
 LIKES_IDEMPOTENCY_SECONDS = whole("LIKES_IDEMPOTENCY_SECONDS", 3_600, low=1, high=31_536_000)
 LIKES_STALE_SECONDS = number("LIKES_STALE_SECONDS", 30.0, low=1, high=86_400)
+LIKES_STREAMS = whole("LIKES_STREAMS", 10_000, low=1, high=1_000_000)  # of one web process: anybody may open one
 LIKES_BARRIER: str = env.str("LIKES_BARRIER", "on")
 if LIKES_BARRIER not in ("on", "off"):
     raise ImproperlyConfigured(f"LIKES_BARRIER must be on or off, not {LIKES_BARRIER!r}")
@@ -229,12 +231,23 @@ CELERY_BEAT_SCHEDULE = {
     "retain": {"task": "likes.retain", "schedule": 3600.0, "options": {"expires": 600}},
 }
 
+
+def is_fault(record: logging.LogRecord) -> bool:
+    """Tell whether what Django logs of an answer is a fault of ours: in an outage every 503 would be a line."""
+    return getattr(record, "status_code", 500) == 500
+
+
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
-    # Two lines for each of our ticks would bury the one line for each flush.
-    "loggers": {name: {"level": "WARNING"} for name in ("celery.worker.strategy", "celery.app.trace")},
+    "loggers": {
+        # Two lines for each of our ticks would bury the one line for each flush.
+        "celery.worker.strategy": {"level": "WARNING"},
+        "celery.app.trace": {"level": "WARNING"},
+        "django.request": {"filters": ["faults"]},
+    },
+    "filters": {"faults": {"()": "django.utils.log.CallbackFilter", "callback": is_fault}},
     "root": {"handlers": ["stderr"], "level": env.str("LOG_LEVEL", "INFO")},
 }

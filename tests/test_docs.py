@@ -4,11 +4,12 @@ import ast
 import re
 from pathlib import Path
 
+import pytest
+
+from likesite.machine import plan
 from tests.servers import ROOT
 
-# Made of other variables by compose.yaml, or read by tools that we start.
-NOT_OURS = {"TMPDIR", "PATH", "HOME", "TERM"}
-READERS = ("env", "number", "whole", "whole_number")
+READERS = ("env", "number", "whole", "switch")
 
 
 def documented() -> set[str]:
@@ -27,10 +28,30 @@ def read_by_settings() -> set[str]:
     return names
 
 
+def read_elsewhere() -> set[str]:
+    """Return what is read past settings.py: by name, from the environment or from what stands for it."""
+    lookups = re.compile(r'\b(?:os\.environ|environment)(?:\.get\(|\[)\s*"([A-Z_]+)"')
+    sources = [path for folder in ("likes", "likesite") for path in (ROOT / folder).rglob("*.py")]
+    found = {name for path in [*sources, ROOT / "locustfile.py"] for name in lookups.findall(path.read_text())}
+    return found | {*plan.DEFAULTS, *plan.SERVERS, *plan.DJANGO, plan.METRICS}
+
+
 def test_every_setting_is_in_the_readme() -> None:
     read = read_by_settings()
     assert len(read) > 15, "the settings could not be read from the source"
     assert read - documented() == set()
+
+
+def test_what_is_read_past_the_settings_is_in_the_readme_too() -> None:
+    read = read_elsewhere()
+    assert {"PORT", "LIKES_DATA_DIR", "PROMETHEUS_MULTIPROC_DIR"} <= read, "the sources could not be searched"
+    assert read - documented() == set()
+
+
+@pytest.mark.parametrize("page", ["README.md", "CHANGELOG.md", "docs/architecture.md"])
+def test_no_page_holds_a_placeholder(page: str) -> None:
+    text = (ROOT / page).read_text()
+    assert re.findall(r"\b(?:[A-Z]+_FIGURES|TODO|TBD|FIXME|XXX|PLACEHOLDER)\b", text) == []
 
 
 def test_the_readme_names_no_setting_that_nobody_reads() -> None:

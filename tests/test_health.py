@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from likes import books, counts, tasks
 from likes.buffer import buffer
 from likes.metrics import is_alive
-from likes.models import Deployment, Post, ShardState
+from likes.models import Deployment, Post, ShardEpoch, ShardState
 from tests import servers
 from tests.servers import Process, Server, eventually
 from tests.stack import Web
@@ -169,6 +169,32 @@ def test_a_wiped_redis_is_shown_with_its_loss_and_does_not_close_the_service(cli
     status, parts = ready(client)
     [epoch] = parts["books"]["closed_epochs"]
     assert (status, epoch["shard"], epoch["lost_at_least"]) == (200, buffer.shard(post), 0)
+
+
+def test_redis_says_which_life_it_is_in_whatever_its_clock_says(client: Client) -> None:
+    post = Post.objects.create(title="one").pk
+    for number in range(2):
+        counts.like_many([(post, 1 + number)])
+        tasks.flush_shard(buffer.shard(post))
+        if number == 0:
+            [wiped] = ShardEpoch.objects.all()
+            buffer.client.flushall()
+            assert [each["epoch"] for each in ready(client)[1]["books"]["closed_epochs"]] == [str(wiped.epoch)]
+    ShardEpoch.objects.filter(pk=wiped.pk).update(last_at=timezone.now() + timedelta(days=1))
+    assert [each["epoch"] for each in ready(client)[1]["books"]["closed_epochs"]] == [str(wiped.epoch)]
+
+
+def test_an_outage_is_two_lines_in_the_log_however_often_strangers_ask(
+    client: Client, redis: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert unwell(client) == set()
+    redis.kill()
+    for _ in range(3):
+        assert "redis" in unwell(client)
+    redis.start()
+    assert unwell(client) == set()
+    told = [record.getMessage() for record in caplog.records if record.name in ("likes.health", "django.request")]
+    assert [line.split(": ")[:2] for line in told] == [["not ready", "redis"], ["ready again", "redis"]]
 
 
 # --- Measured.

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 from django.test import override_settings
 
-from tests.live import Reader, Totals, Web
+from tests.live import Reader, Totals, Web, open_streams
+from tests.servers import eventually
 
 PATHS = ("/events", "/events/pipeline")
 
@@ -121,3 +122,18 @@ def test_a_preflight_allows_what_the_api_allows(web: Web) -> None:
 def test_options_says_what_is_allowed(web: Web) -> None:
     with Reader(web.port, method="OPTIONS") as reader:
         assert (reader.status, reader.headers["allow"]) == (204, "get, head, options")
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_stream_beyond_the_bound_is_503_and_told_when_to_come_back(web: Web, path: str) -> None:
+    eventually(lambda: open_streams() == 0, "the streams of other tests have ended")
+    with override_settings(LIKES_STREAMS=2):
+        with Reader(web.port, "/events?post=1") as first, Reader(web.port, "/events/pipeline") as second:
+            assert (first.status, second.status) == (200, 200)
+            with Reader(web.port, path) as refused:
+                assert (refused.status, refused.headers["content-type"]) == (503, "application/problem+json")
+                assert int(refused.headers["retry-after"]) > 0
+                assert refused.body()["status"] == 503
+        eventually(lambda: open_streams() == 0, "they have ended")
+        with Reader(web.port, path) as third:
+            assert third.status == 200
