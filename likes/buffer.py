@@ -12,7 +12,7 @@ from django.conf import settings
 from redis.exceptions import ResponseError
 
 from likes.values import Acked, Batch, Counted, Like, Look, ShardLook, Total, moment
-from likes.wire import Broken, Call, Script, Unavailable, ask, connect, new_id, send
+from likes.wire import Broken, Call, Script, Unavailable, ask, connect, new_id, send, send_each
 
 __all__ = ["Acked", "Batch", "Broken", "Buffer", "Counted", "Like", "Look", "Total", "Unavailable", "buffer", "flusher"]
 
@@ -61,17 +61,36 @@ class Buffer:
 
         One round trip, one script for each shard. Raises Unavailable.
         """
-        groups: defaultdict[int, list[int]] = defaultdict(list)
-        for index, like in enumerate(likes):
-            groups[self.shard(like.post)].append(index)
-        replies = send(
-            self.client, [self._like_call(shard, [likes[i] for i in group]) for shard, group in groups.items()]
-        )
+        groups = self._places_by_shard(likes)
+        replies = send(self.client, self._like_calls(likes, groups))
         counted: list[Counted | None] = [None] * len(likes)
         for group, (_, answers) in zip(groups.values(), replies, strict=True):
-            for index, answer in zip(group, answers, strict=True):
-                counted[index] = _counted(answer)
+            for place, answer in zip(group, answers, strict=True):
+                counted[place] = _counted(answer)
         return counted
+
+    def like_each(self, likes: Sequence[Like]) -> list[Counted | Unavailable | None]:
+        """As `like`, but Unavailable stands in the place of a like whose shard refused it, and touches no other.
+
+        Raises Unavailable for what befell all of them.
+        """
+        groups = self._places_by_shard(likes)
+        replies = send_each(self.client, self._like_calls(likes, groups))
+        counted: list[Counted | Unavailable | None] = [None] * len(likes)
+        for group, reply in zip(groups.values(), replies, strict=True):
+            refused = isinstance(reply, Unavailable)
+            for place, answer in zip(group, [reply] * len(group) if refused else reply[1], strict=True):
+                counted[place] = answer if refused else _counted(answer)
+        return counted
+
+    def _places_by_shard(self, likes: Sequence[Like]) -> dict[int, list[int]]:
+        groups: defaultdict[int, list[int]] = defaultdict(list)
+        for place, like in enumerate(likes):
+            groups[self.shard(like.post)].append(place)
+        return groups
+
+    def _like_calls(self, likes: Sequence[Like], groups: Mapping[int, Sequence[int]]) -> list[Call]:
+        return [self._like_call(shard, [likes[place] for place in group]) for shard, group in groups.items()]
 
     def like_under_key(self, key: str, calls: Mapping[int, tuple[Sequence[Like], str]]) -> dict[int, str | None]:
         """Count, for each shard, its likes under one key of the whole call and keep the answer given beside them.

@@ -17,11 +17,6 @@ from likes.buffer import Unavailable
 from likes.instruments import UNKNOWN_OUTCOMES
 
 DATABASE_RETRY_AFTER = 2  # seconds; about what a restarted PostgreSQL needs
-OUTCOMES = {
-    "not_applied": "A server behind this one is away or full; nothing was changed. Try again later.",
-    "unknown": "An answer was lost on its way here: the change may have been made or not. "
-    "Only a retry under the same Idempotency-Key is sure to count once.",
-}
 
 
 class ServiceUnavailable(exceptions.APIException):
@@ -30,7 +25,7 @@ class ServiceUnavailable(exceptions.APIException):
     status_code = HTTPStatus.SERVICE_UNAVAILABLE
 
     def __init__(self, outcome: str, wait: int) -> None:
-        super().__init__(OUTCOMES[outcome])
+        super().__init__(problems.OUTCOMES[outcome])
         self.outcome = outcome
         self.wait = wait
 

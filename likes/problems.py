@@ -17,9 +17,23 @@ def document(status: int, detail: str, **members: Any) -> dict[str, Any]:
     return {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail, **members}
 
 
+OUTCOMES = {
+    "not_applied": "A server behind this one is away or full; nothing was changed. Try again later.",
+    "unknown": "An answer was lost on its way here: the change may have been made or not. "
+    "Only a retry under the same Idempotency-Key is sure to count once.",
+}
+
+
+def unavailable(outcome: str) -> dict[str, Any]:
+    """Return the document of a 503; `outcome` is "not_applied" or "unknown"."""
+    return document(HTTPStatus.SERVICE_UNAVAILABLE, OUTCOMES[outcome], outcome=outcome)
+
+
 def answer(status: int, detail: str, **members: Any) -> HttpResponse:
     """Return a problem document as a response of Django's, for what never reaches a view of the API."""
-    return JsonResponse(document(status, detail, **members), status=status, content_type=MEDIA_TYPE)
+    compact = {"separators": (",", ":")}  # as DRF writes them
+    body = document(status, detail, **members)
+    return JsonResponse(body, status=status, content_type=MEDIA_TYPE, json_dumps_params=compact)
 
 
 def not_allowed(request: HttpRequest, allowed: str) -> HttpResponse:

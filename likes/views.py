@@ -101,8 +101,9 @@ class Likes(Api):
     @openapi.read_many
     def get(self, request: Request) -> Response:
         """Answer the live totals of the posts that exist."""
-        totals = counts.totals(post_ids(request))
-        return Response({"likes": {str(post): total.likes for post, total in totals.items()}})
+        posts = post_ids(request)
+        totals = counts.totals(posts)
+        return Response({"likes": {str(post): totals[post].likes for post in posts if post in totals}})
 
     @openapi.like_many
     def post(self, request: Request) -> Response:

@@ -87,6 +87,27 @@ def send(client: redis.Redis, calls: Sequence[Call], *more: Sequence[str | int])
     place. Raises Unavailable, `not_applied` where nothing was sent or Redis refused the first script before running
     it, else `unknown`; and Broken.
     """
+    replies = _send(client, calls, more)
+    _raise_first_error(replies[: len(calls)])
+    return replies
+
+
+def send_each(client: redis.Redis, calls: Sequence[Call]) -> list[Any]:
+    """As `send`, but what Redis refused stands as Unavailable in the place of its reply, and touches no other.
+
+    Raises Unavailable for what befell all of them; ResponseError where a script failed, which is a fault of ours.
+    """
+    replies = _send(client, calls, ())
+    return [_refusal(reply) if isinstance(reply, ResponseError) else reply for reply in replies]
+
+
+def _refusal(error: ResponseError) -> Unavailable:
+    if not _is_refusal(error):
+        raise error
+    return Unavailable("not_applied", f"Redis refuses to count: {error}")
+
+
+def _send(client: redis.Redis, calls: Sequence[Call], more: Sequence[Sequence[str | int]]) -> list[Any]:
     replies = _round_trip(
         client, [("EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.args) for call in calls], more
     )
@@ -98,7 +119,6 @@ def send(client: redis.Redis, calls: Sequence[Call], *more: Sequence[str | int])
         for i, reply in zip(missing, second, strict=False):
             replies[i] = reply
         replies[len(calls) :] = second[len(again) :]
-    _raise_first_error(replies[: len(calls)])
     return replies
 
 

@@ -4,6 +4,7 @@ import logging
 import os
 from typing import cast
 
+from django.conf import settings
 from django.core.asgi import get_asgi_application
 from django.db import InterfaceError, OperationalError, close_old_connections
 
@@ -14,7 +15,8 @@ django_application = cast(App, get_asgi_application())  # mappings of ASGI, narr
 
 from likes import books, counts  # noqa: E402 - models can be imported only now
 from likes.bodies import BoundedBody  # noqa: E402
-from likes.buffer import Total  # noqa: E402
+from likes.buffer import Total, buffer  # noqa: E402
+from likes.fastlane import FastLane  # noqa: E402
 from likes.stream import Stream  # noqa: E402
 
 log = logging.getLogger(__name__)
@@ -39,4 +41,5 @@ def startup() -> None:
         close_old_connections()
 
 
-application = Stream(BoundedBody(django_application), snapshot, startup=startup)
+room = BoundedBody(django_application)
+application = Stream(FastLane(room, buffer) if settings.LIKES_FASTLANE else room, snapshot, startup=startup)

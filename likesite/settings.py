@@ -104,6 +104,8 @@ LIKES_BARRIER: str = env.str("LIKES_BARRIER", "on")
 if LIKES_BARRIER not in ("on", "off"):
     raise ImproperlyConfigured(f"LIKES_BARRIER must be on or off, not {LIKES_BARRIER!r}")
 LIKES_DEMO: bool = switch("LIKES_DEMO", False)
+LIKES_INFLIGHT = whole("LIKES_INFLIGHT", 10_000, low=1_000, high=1_000_000)
+LIKES_FASTLANE = switch("LIKES_FASTLANE", True)
 LIKES_API_TOKENS: list[str] = env.list("LIKES_API_TOKENS", default=[])
 LOCUST_PORT = whole("LOCUST_PORT", 8089, low=1, high=65535)  # the page of a demo links to it
 

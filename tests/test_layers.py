@@ -13,13 +13,13 @@ from tests.servers import ROOT
 
 # From the ground up: a module of `likes` imports from the rows below its own, and a new one has to be placed.
 LAYERS = (
-    ("values, and what needs nothing of ours", "apps asgi_types authentication ids instruments latest models probes"
+    ("values, and what needs nothing of ours", "apps asgi_types lane authentication ids instruments latest models probes"
                                                " problems values wire admin.listing"),
     ("the doors: Redis, SQL, the streams' channel", "buffer books ledger events"),
-    ("the doors joined; parts of rooms", "api counts audit admission bodies lifespan mailboxes parameters admin.books"),
+    ("the doors joined; parts of rooms", "api counts audit admission bodies heads lifespan mailboxes parameters admin.books"),
     ("the flush; parts of the API", "tasks exceptions pagination serializers snapshots pages"),
     ("the hub of the streams; buttons; documents", "hub openapi admin.actions"),
-    ("rooms and views", "stream views health admin.posts"),
+    ("rooms and views", "fastlane stream views health admin.posts"),
     ("what collects them", "metrics admin"),
     ("what is called from outside", "urls management.commands.audit management.commands.flush"
                                     " management.commands.loadtest management.commands.reset_likes"
@@ -48,6 +48,9 @@ WITHOUT_ORM = {
     "snapshots",
     "admission",
     "stream",
+    "lane",
+    "heads",
+    "fastlane",
 }
 STREAM = {"stream", "admission", "hub", "latest", "mailboxes", "snapshots", "lifespan"}
 STREAM_MAY = STREAM | {"events", "buffer", "asgi_types", "ids", "problems", "instruments"}

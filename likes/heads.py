@@ -1,0 +1,61 @@
+"""The headers of an answer, as Django's middleware would write them; learned from it, once for each kind of caller.
+
+Knows what the middleware reads of a request (its host, its origin, whether it came by TLS), and no route.
+"""
+
+from __future__ import annotations
+
+from io import BytesIO
+from typing import Any
+
+from corsheaders.middleware import CorsMiddleware
+from django.core.exceptions import SuspiciousOperation
+from django.core.handlers.asgi import ASGIRequest
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.middleware.clickjacking import XFrameOptionsMiddleware
+from django.middleware.common import CommonMiddleware
+from django.middleware.security import SecurityMiddleware
+
+from likes.asgi_types import Scope
+
+Head = list[tuple[bytes, bytes]]
+
+REMEMBERED = 1_000  # kinds of callers; beyond that it begins anew, so that nobody fills the memory with odd origins
+READ = (b"host", b"origin", b"x-forwarded-proto", b"x-forwarded-host")
+OUTERMOST_LAST = (XFrameOptionsMiddleware, CommonMiddleware, CorsMiddleware, SecurityMiddleware)
+
+
+class Heads:
+    """The heads of one route's answers, but for Content-Type and Content-Length; `allow` are its methods."""
+
+    def __init__(self, allow: str) -> None:
+        self._allow = allow
+        self._known: dict[tuple[str, tuple[bytes | None, ...]], Head | None] = {}
+
+    def of(self, scope: Scope, headers: dict[bytes, bytes]) -> Head | None:
+        """Return the head for a request; None where Django would answer it otherwise: a wrong host, a redirect."""
+        kind = (scope["scheme"], tuple(headers.get(name) for name in READ))
+        if kind not in self._known:
+            if len(self._known) >= REMEMBERED:
+                self._known.clear()
+            self._known[kind] = learn(scope, self._allow)
+        return self._known[kind]
+
+
+def learn(scope: Scope, allow: str) -> Head | None:
+    """Send a request through the middleware and return what it adds to an answer, None where it has one of its own."""
+
+    def view(_: HttpRequest) -> HttpResponseBase:
+        return HttpResponse(headers={"Allow": allow})
+
+    handler: Any = view
+    for middleware in OUTERMOST_LAST:
+        handler = middleware(handler)
+    try:
+        response = handler(ASGIRequest(scope, BytesIO()))
+    except SuspiciousOperation:
+        return None
+    if response.status_code != 200:
+        return None
+    del response.headers["Content-Type"], response.headers["Content-Length"]
+    return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in response.items()]
