@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
@@ -37,11 +36,11 @@ def ask(web: Web, method: str, path: str, headers: dict[str, str] | None = None,
 
 
 @pytest.fixture
-def doors(process: type[Process]) -> Iterator[tuple[Web, Web]]:
+def doors(process: type[Process]) -> tuple[Web, Web]:
     """A web process with the fast lane, and one without."""
     environment = {"CORS_ALLOWED_ORIGINS": ORIGIN["Origin"], "LIKES_DEMO": "off"}
     lane = Web(process, LIKES_FASTLANE="on", **environment).start()
-    yield lane, Web(process, LIKES_FASTLANE="off", **environment).start()
+    return lane, Web(process, LIKES_FASTLANE="off", **environment).start()
 
 
 def evalsha_calls() -> int:

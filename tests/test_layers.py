@@ -13,10 +13,11 @@ from tests.servers import ROOT
 
 # From the ground up: a module of `likes` imports from the rows below its own, and a new one has to be placed.
 LAYERS = (
-    ("values, and what needs nothing of ours", "apps asgi_types lane authentication ids instruments latest models probes"
-                                               " problems values wire admin.listing"),
+    ("values, and what needs nothing of ours", "apps asgi_types authentication ids instruments lane latest models"
+                                               " probes problems values wire admin.listing"),
     ("the doors: Redis, SQL, the streams' channel", "buffer books ledger events"),
-    ("the doors joined; parts of rooms", "api counts audit admission bodies heads lifespan mailboxes parameters admin.books"),
+    ("the doors joined; parts of rooms", "api counts audit admission bodies heads lifespan mailboxes parameters"
+                                         " admin.books"),
     ("the flush; parts of the API", "tasks exceptions pagination serializers snapshots pages"),
     ("the hub of the streams; buttons; documents", "hub openapi admin.actions"),
     ("rooms and views", "fastlane stream views health admin.posts"),
