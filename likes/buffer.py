@@ -172,7 +172,7 @@ class Buffer:
         """
         keys = self.keys(batch.shard, "batch", "inflight", "gen", "version")
         args: list[str | int] = [batch.id, batch.gen, BASE_SECONDS]
-        keys += self.keys(batch.shard, *(f"{name}:{post}" for post in batch.likes for name in ("base", "pending")))
+        keys += self.keys(batch.shard, *(f"{name}:{post}" for name in ("base", "pending") for post in batch.likes))
         args += [totals.get(post, "") for post in batch.likes]
         [[status, version, pending]] = send(self.client, [Call(ACK, keys, args)])
         return Acked(status, int(version), dict(zip(batch.likes, map(int, pending), strict=True)))
