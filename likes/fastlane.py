@@ -7,18 +7,22 @@ the views: they are the reference, and the same tests run against both. Knows no
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 from django.conf import settings
 
 from likes import problems
 from likes.asgi_types import App, Receive, Scope, Send
-from likes.buffer import Buffer, Counted, Like, Total, Unavailable
+from likes.buffer import Broken, Buffer, Counted, Like, Total, Unavailable
 from likes.heads import Head, Heads
 from likes.instruments import UNKNOWN_OUTCOMES
 from likes.lane import Full, Lane
+
+log = logging.getLogger(__name__)
 
 LIKE = re.compile(r"/api/v1/posts/([0-9]{1,18})/like")  # a longer id goes on to Django, which knows the highest
 READ = re.compile(rb"post=[0-9]{1,18}(?:&post=[0-9]{1,18}){0,99}")
@@ -26,6 +30,8 @@ KEY = re.compile(rb"[\x21-\x7e]{1,255}")
 LIKES_A_TRIP = 1_000  # some milliseconds of Redis, which serves nobody else meanwhile
 READS_A_TRIP = 50  # of up to 100 posts each
 MOST_BODY = 64 * 1024  # bytes; the body of a like says nothing, and a larger one is refused by Django
+
+FAILURES = (Unavailable, Full, Broken)
 
 Headers = dict[bytes, bytes]
 TotalsOrCold = dict[int, Total] | None
@@ -67,8 +73,8 @@ class FastLane:
             return False
         try:
             counted = await self._likes.join(Like(post, key=None if key is None else key.decode()))
-        except (Unavailable, Full) as error:
-            await unavailable(send, head, error)
+        except FAILURES as error:
+            await fail(send, head, error)
             return True
         if counted is None:
             return False  # cold or unknown: Django asks PostgreSQL
@@ -84,8 +90,8 @@ class FastLane:
         posts = list(dict.fromkeys(int(part[5:]) for part in scope["query_string"].split(b"&")))
         try:
             totals = await self._reads.join(posts)
-        except (Unavailable, Full) as error:
-            await unavailable(send, head, error)
+        except FAILURES as error:
+            await fail(send, head, error)
             return True
         if totals is None:
             return False
@@ -145,14 +151,22 @@ def stranded(error: Exception) -> Exception:
     return Unavailable("not_applied", str(error))
 
 
-async def unavailable(send: Send, head: Head, error: Unavailable | Full) -> None:
-    """Answer 503, as the views do."""
+async def fail(send: Send, head: Head, error: Exception) -> None:
+    """Answer 503, or 500 for a fault of ours, as the views do."""
+    if isinstance(error, Broken):
+        log.error("a script failed", exc_info=error)
+        await problem(send, head, problems.fault())
+        return
     known = error if isinstance(error, Unavailable) else Unavailable("not_applied", "too many likes wait")
     if known.outcome == "unknown":
         UNKNOWN_OUTCOMES.inc()
-    body = json.dumps(problems.unavailable(known.outcome), separators=(",", ":")).encode()
-    retry = (b"retry-after", b"%d" % known.retry_after)
-    await answer(send, 503, body, [*head, retry], problems.MEDIA_TYPE.encode())
+    await problem(send, [*head, (b"retry-after", b"%d" % known.retry_after)], problems.unavailable(known.outcome))
+
+
+async def problem(send: Send, head: Head, document: dict[str, Any]) -> None:
+    """Answer with a problem document."""
+    body = json.dumps(document, separators=(",", ":")).encode()
+    await answer(send, document["status"], body, head, problems.MEDIA_TYPE.encode())
 
 
 async def answer(send: Send, status: int, body: bytes, head: Head, kind: bytes = b"application/json") -> None:

@@ -10,6 +10,12 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonRespons
 from django.views import csrf, defaults
 
 MEDIA_TYPE = "application/problem+json"
+FAULT = "This is a fault of the service; it has been logged."
+OUTCOMES = {
+    "not_applied": "A server behind this one is away or full; nothing was changed. Try again later.",
+    "unknown": "An answer was lost on its way here: the change may have been made or not. "
+    "Only a retry under the same Idempotency-Key is sure to count once.",
+}
 
 
 def document(status: int, detail: str, **members: Any) -> dict[str, Any]:
@@ -17,11 +23,9 @@ def document(status: int, detail: str, **members: Any) -> dict[str, Any]:
     return {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail, **members}
 
 
-OUTCOMES = {
-    "not_applied": "A server behind this one is away or full; nothing was changed. Try again later.",
-    "unknown": "An answer was lost on its way here: the change may have been made or not. "
-    "Only a retry under the same Idempotency-Key is sure to count once.",
-}
+def fault() -> dict[str, Any]:
+    """Return the document of a 500."""
+    return document(HTTPStatus.INTERNAL_SERVER_ERROR, FAULT)
 
 
 def unavailable(outcome: str) -> dict[str, Any]:
@@ -80,7 +84,7 @@ def server_error(request: HttpRequest) -> HttpResponseBase:
     """Answer what nobody expected (handler500); Django has logged it."""
     if is_admin(request):
         return defaults.server_error(request)
-    return answer(HTTPStatus.INTERNAL_SERVER_ERROR, "This is a fault of the service; it has been logged.")
+    return answer(HTTPStatus.INTERNAL_SERVER_ERROR, FAULT)
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponseBase:

@@ -95,7 +95,7 @@ def send(client: redis.Redis, calls: Sequence[Call], *more: Sequence[str | int])
 def send_each(client: redis.Redis, calls: Sequence[Call]) -> list[Any]:
     """As `send`, but what Redis refused stands as Unavailable in the place of its reply, and touches no other.
 
-    Raises Unavailable for what befell all of them; ResponseError where a script failed, which is a fault of ours.
+    Raises Unavailable for what befell all of them, and Broken.
     """
     replies = _send(client, calls, ())
     return [_refusal(reply) if isinstance(reply, ResponseError) else reply for reply in replies]
@@ -103,7 +103,7 @@ def send_each(client: redis.Redis, calls: Sequence[Call]) -> list[Any]:
 
 def _refusal(error: ResponseError) -> Unavailable:
     if not _is_refusal(error):
-        raise error
+        raise Broken(str(error)) from error
     return Unavailable("not_applied", f"Redis refuses to count: {error}")
 
 

@@ -102,6 +102,25 @@ def test_without_redis_both_doors_say_the_same_in_time(doors: tuple[Web, Web], r
     assert [ask(door, "POST", LIKE.format(post=post))[0] for door in doors] == [202, 202]
 
 
+def test_a_fault_of_ours_is_the_same_problem_at_both_doors(doors: tuple[Web, Web]) -> None:
+    post = Post.objects.create(title="one").pk
+    counts.totals([post])
+    buffer.client.hset(buffer.key(buffer.shard(post), f"pending:{post}"), "somebody", "else's")
+    answers = [ask(door, "POST", LIKE.format(post=post)) for door in doors]
+    assert answers[0][0] == 500
+    assert (answers[0][2], answers[0][1]["content-type"]) == (answers[1][2], answers[1][1]["content-type"])
+
+
+def test_a_body_that_nobody_reads_is_not_taken_for_the_next_call(lane: Web) -> None:
+    post = Post.objects.create(title="one").pk
+    counts.totals([post])
+    connection = http.client.HTTPConnection("127.0.0.1", lane.port, timeout=20)
+    for total in range(1, 4):
+        connection.request("POST", LIKE.format(post=post), b"POST / HTTP/1.1\r\n\r\n" * 100)
+        assert connection.getresponse().read() == b'{"post":%d,"likes":%d}' % (post, total)
+    connection.close()
+
+
 @pytest.fixture
 def lane(process: type[Process]) -> Web:
     """A web process with the fast lane."""
