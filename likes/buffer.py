@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, cast
-from zlib import crc32
 
-import redis
 from django.conf import settings
 from redis.exceptions import ResponseError
 
-from likes.values import Acked, Batch, Counted, Like, Look, ShardLook, Total, moment
+from likes.survey import Survey, raise_refusals
+from likes.values import Acked, Batch, Counted, Like, Look, Total, moment
 from likes.wire import Broken, Call, Script, Unavailable, ask, connect, new_id, send, send_each
 
 __all__ = ["Acked", "Batch", "Broken", "Buffer", "Counted", "Like", "Look", "Total", "Unavailable", "buffer", "flusher"]
@@ -20,39 +19,14 @@ BASE_SECONDS = 24 * 3600  # how long a post nobody likes stays warm
 BARRIER_MILLISECONDS = 1500  # an everysec AOF is synced within one second, on a slow disk two
 FLUSHER_TIMEOUT = 5.0  # seconds; a drain of LIKES_BATCH_POSTS counters, and the barrier behind it
 
-LIKE, TOTALS, DRAIN, ACK, SETTLE, FAIL, LOOK = (
-    Script.load(name) for name in ("like", "totals", "drain", "ack", "settle", "fail", "look")
+LIKE, TOTALS, DRAIN, ACK, SETTLE, FAIL = (
+    Script.load(name) for name in ("like", "totals", "drain", "ack", "settle", "fail")
 )
 COLD, COUNTED, REPLAYED = 0, 1, 2
 
 
-class Buffer:
-    """Counters of one deployment in one Redis: every key and every script of them."""
-
-    def __init__(self, client: redis.Redis, prefix: str, shards: int) -> None:
-        self.client, self.prefix, self.shards = client, prefix, shards
-
-    # --- Keys.
-
-    def shard(self, post: int) -> int:
-        """Return the shard of a post: fixed for the life of a deployment."""
-        return crc32(str(post).encode()) % self.shards
-
-    def key(self, shard: int, name: str) -> str:
-        """Return a key of a shard; the braces put all of a shard into one slot of a cluster."""
-        return f"{{{self.prefix}:{shard:02d}}}:{name}"
-
-    def keys(self, shard: int, *names: str) -> list[str]:
-        """Return several keys of a shard."""
-        tag = self.key(shard, "")
-        return [tag + name for name in names]
-
-    def by_shard(self, posts: Iterable[int]) -> dict[int, list[int]]:
-        """Group posts by their shard."""
-        groups: defaultdict[int, list[int]] = defaultdict(list)
-        for post in posts:
-            groups[self.shard(post)].append(post)
-        return dict(groups)
+class Buffer(Survey):
+    """Counters of one deployment in one Redis: every script that counts or moves likes."""
 
     # --- Counting.
 
@@ -109,14 +83,14 @@ class Buffer:
         """Return what each shard keeps under the key of a whole call. Raises Unavailable."""
         commands = [("GET", self.key(shard, f"idem:bulk:{key}")) for shard in range(self.shards)]
         replies = ask(self.client, [], *commands)
-        _raise_refusals(replies)
+        raise_refusals(replies)
         return {shard: reply for shard, reply in enumerate(replies) if reply is not None}
 
     def answered(self, posts: Iterable[int], key: str) -> list[int]:
         """Return which of these posts keep the answer to a like under the key. Raises Unavailable."""
         asked = list(posts)
         replies = ask(self.client, [], *(("GET", self.key(self.shard(post), f"idem:{post}:{key}")) for post in asked))
-        _raise_refusals(replies)
+        raise_refusals(replies)
         return [post for post, reply in zip(asked, replies, strict=True) if reply is not None]
 
     def _like_call(self, shard: int, likes: Sequence[Like], call_key: str = "", keep: str = "") -> Call:
@@ -156,7 +130,7 @@ class Buffer:
 
     def drain(self, shard: int) -> Batch | Literal["busy", "idle"]:
         """Move counters of a shard into its batch in flight, or adopt one that was left. Raises Unavailable."""
-        posts = cast("list[str]", self._plain("SRANDMEMBER", self.key(shard, "dirty"), settings.LIKES_BATCH_POSTS))
+        posts = cast("list[str]", self.plain("SRANDMEMBER", self.key(shard, "dirty"), settings.LIKES_BATCH_POSTS))
         names = ("dirty", "inflight", "batch", "since", "gen", "accepted", "epoch", "never")
         keys = self.keys(shard, *names, *(f"pending:{post}" for post in posts))
         adopt = int(settings.LIKES_ADOPT_SECONDS * 1_000_000)
@@ -199,67 +173,6 @@ class Buffer:
             return replies, self.syncs_always()
         return replies, int(synced[0]) >= 1
 
-    # --- What operators ask.
-
-    def syncs_always(self) -> bool:
-        """Return whether a reply of Redis means that the write is on disk. Raises Unavailable."""
-        replies = ask(self.client, [], ("CONFIG", "GET", "appendonly"), ("CONFIG", "GET", "appendfsync"))
-        return [_setting(reply) for reply in replies] == ["yes", "always"]
-
-    def waits_for_disk(self) -> bool:
-        """Return whether Redis can be asked to wait until a write is on disk. Raises Unavailable."""
-        commands = (("WAITAOF", 0, 0, 1), ("INFO", "persistence"), ("CONFIG", "GET", "appendfsync"))
-        reply, persistence, policy = ask(self.client, [], *commands)
-        refused = isinstance(reply, ResponseError) or persistence.get("aof_enabled") != 1
-        return not refused and _setting(policy) != "no"  # nobody syncs then, and every wait would be in vain
-
-    def evicts(self) -> str:
-        """Return Redis' maxmemory policy; anything but noeviction loses likes. Raises Unavailable."""
-        [memory] = ask(self.client, [], ("INFO", "memory"))
-        return str(memory["maxmemory_policy"])
-
-    def work(self) -> list[int]:
-        """Return the shards that have likes to move. Raises Unavailable."""
-        commands = [("EXISTS", *self.keys(shard, "dirty", "batch")) for shard in range(self.shards)]
-        replies = ask(self.client, [], *commands)
-        _raise_refusals(replies)
-        return [shard for shard, reply in enumerate(replies) if reply]
-
-    def status(self) -> list[dict[str, Any]]:
-        """Return for each shard: accepted, epoch, since and batch (`drained_at`, `failures`). Raises Unavailable.
-
-        Times are datetimes of Redis' clock, or None.
-        """
-        commands: list[Sequence[str]] = [("TIME",)]
-        for shard in range(self.shards):
-            commands += [
-                ("MGET", *self.keys(shard, "accepted", "epoch", "since")),
-                ("HGETALL", self.key(shard, "batch")),
-            ]
-        now, *replies = ask(self.client, [], *commands)
-        _raise_refusals([now, *replies])
-        return [_status(now, *pair) for pair in zip(replies[::2], replies[1::2], strict=True)]
-
-    def audit_look(self, shard: int) -> ShardLook | None:
-        """Return a shard as of one moment; None when posts became dirty while it was read. Raises Unavailable."""
-        posts = cast("set[str]", self._plain("SMEMBERS", self.key(shard, "dirty")))
-        names = ("gen", "batch", "inflight", "accepted", "epoch", "dirty")
-        keys = self.keys(shard, *names, *(f"pending:{post}" for post in posts))
-        [[gen, batch, accepted, epoch, dirty, inflight, pending]] = ask(self.client, [Call(LOOK, keys, [])])
-        counters = [int(likes) for likes in pending if likes is not None]
-        if len(counters) != dirty:  # as many as before is not enough: some may have gone while others came
-            return None
-        return ShardLook(gen, batch, epoch, int(accepted), sum(map(int, inflight)), sum(counters))
-
-    def gen(self, shard: int) -> str:
-        """Return the shard's `gen`: unchanged, no batch moved and no total was adjusted. Raises Unavailable."""
-        return cast("str", self._plain("GET", self.key(shard, "gen")) or "")
-
-    def _plain(self, *command: str | int) -> Any:
-        replies = ask(self.client, [], command)
-        _raise_refusals(replies)
-        return replies[0]
-
 
 def _counted(answer: Sequence[Any]) -> Counted | None:
     status, base, inflight, pending, version = answer
@@ -297,30 +210,6 @@ def _batch(shard: int, durable: bool, reply: Sequence[Any]) -> Batch:
         durable=durable,
         left=int(left),
     )
-
-
-def _status(now: Sequence[int], counters: Sequence[str | None], batch: Mapping[str, str]) -> dict[str, Any]:
-    accepted, epoch, since = counters
-    oldest = [moment(value) for value in (since, batch.get("since")) if value]
-    return {
-        "now": moment(str(int(now[0]) * 1_000_000 + int(now[1]))),
-        "accepted": int(accepted or 0),
-        "epoch": epoch,
-        "since": min(oldest, default=None),
-        "drained_at": moment(batch["drained_at"]) if batch else None,
-        "failures": int(batch.get("failures", 0)),
-    }
-
-
-def _setting(reply: Any) -> str | None:
-    """Return the value in a reply to CONFIG GET, [name, value]; None where the server forbids asking."""
-    return None if isinstance(reply, ResponseError) or len(reply) < 2 else str(reply[1])
-
-
-def _raise_refusals(replies: Sequence[Any]) -> None:
-    for reply in replies:
-        if isinstance(reply, ResponseError):
-            raise Unavailable("not_applied", f"Redis refuses to answer: {reply}")
 
 
 buffer = Buffer(connect(settings.REDIS_URL), settings.LIKES_PREFIX, settings.LIKES_SHARDS)

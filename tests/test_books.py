@@ -280,7 +280,7 @@ def test_a_flusher_that_slept_through_the_wipe_still_delivers_its_batch() -> Non
 def test_the_audit_looks_again_when_some_posts_left_dirty_while_others_came() -> None:
     first, second = two_posts_of_a_shard()
     counts.like(first)
-    asked = flusher._plain
+    asked = flusher.plain
 
     def slowly(*command: str | int) -> object:
         reply = asked(*command)
@@ -289,7 +289,7 @@ def test_the_audit_looks_again_when_some_posts_left_dirty_while_others_came() ->
             counts.like(second)
         return reply
 
-    with patch.object(flusher, "_plain", slowly):
+    with patch.object(flusher, "plain", slowly):
         assert flusher.audit_look(buffer.shard(first)) is None
     assert audit.take().exit_code == 0
 

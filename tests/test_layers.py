@@ -15,6 +15,7 @@ from tests.servers import ROOT
 LAYERS = (
     ("values, and what needs nothing of ours", "apps asgi_types authentication ids instruments lane latest models"
                                                " probes problems values wire admin.listing"),
+    ("what Redis is asked", "survey"),
     ("the doors: Redis, SQL, the streams' channel", "buffer books ledger events"),
     ("the doors joined; parts of rooms", "api counts audit admission bodies heads lifespan mailboxes parameters"
                                          " admin.books"),
@@ -30,7 +31,7 @@ RANK = {module: rank for rank, (_, modules) in enumerate(LAYERS) for module in m
 
 # Each outside system has one door: the only modules of `likes` that may import it.
 DOORS = {
-    "redis": {"wire", "buffer", "events"},
+    "redis": {"wire", "survey", "buffer", "events"},
     "django_eventstream": {"events"},
     "celery": {"tasks"},
     "psycopg2": set(),
@@ -41,6 +42,7 @@ WITHOUT_ORM = {
     "values",
     "ids",
     "wire",
+    "survey",
     "buffer",
     "events",
     "hub",

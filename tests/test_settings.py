@@ -2,7 +2,7 @@
 
 import pytest
 
-from likesite.settings import redis_arguments
+from likesite.environment import redis_arguments
 from tests.servers import manage
 
 BAD = {
