@@ -336,3 +336,11 @@ def test_versions_grow_with_every_change_of_a_total() -> None:
     counts.like(post)
     look()
     assert versions == sorted(set(versions))
+
+
+def test_a_shard_whose_epoch_was_deleted_goes_on_under_a_new_one() -> None:
+    post = a_post()
+    counts.like(post)
+    buffer.client.delete(buffer.key(buffer.shard(post), "epoch"))
+    flush(post)
+    assert counts.totals([post])[post].persisted == 1

@@ -45,11 +45,16 @@ for i = 1, #moved, CHUNK do
   redis.call('HSET', KEYS[2], unpack(moved, i, math.min(i + CHUNK - 1, #moved)))
 end
 
+local epoch = redis.call('GET', KEYS[7])
+if not epoch then -- somebody deleted it: a shard without one could never be applied
+  epoch = ARGV[1]
+  redis.call('SET', KEYS[7], epoch)
+end
 redis.call('HSET', KEYS[3],
   'id', ARGV[1], 'kind', 'like', 'failures', '0',
   'drained_at', string.format('%.0f', now), 'adopted_at', string.format('%.0f', now),
   'since', redis.call('GET', KEYS[4]) or string.format('%.0f', now),
-  'accepted', redis.call('GET', KEYS[6]) or '0', 'epoch', redis.call('GET', KEYS[7]) or '')
+  'accepted', redis.call('GET', KEYS[6]) or '0', 'epoch', epoch)
 if redis.call('SCARD', KEYS[1]) == 0 then redis.call('DEL', KEYS[4]) end
 local gen = math.max(tonumber(redis.call('GET', KEYS[5]) or '0') + 1, now)
 redis.call('SET', KEYS[5], string.format('%.0f', gen))
