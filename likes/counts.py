@@ -9,7 +9,7 @@ import json
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -17,6 +17,7 @@ from django.db import Error as DatabaseError
 from django.db.models import QuerySet
 
 from likes import books, events, ledger
+from likes.absent import Absent
 from likes.buffer import Buffer, Counted, Like, Look, Total, Unavailable, buffer, flusher
 from likes.ids import is_post_id
 from likes.models import Post
@@ -24,10 +25,6 @@ from likes.models import Post
 log = logging.getLogger(__name__)
 
 COLD_SECONDS = 1.0  # how long a cold post is tried while batches come and go under it
-ABSENT_SECONDS = 1.0  # how long a post is remembered as absent
-ABSENT_POSTS = 10_000  # how many are
-
-Clock = Callable[[], float]
 
 
 class UnknownPost(Exception):
@@ -53,32 +50,6 @@ class BulkLiked:
     accepted: int
     unknown: list[int]
     replayed: bool
-
-
-class Absent:
-    """Posts known not to exist, for a second, so that a flood of bad ids is not a flood of SQL.
-
-    Only ids up to the highest that this process has seen: a higher one may be created at any moment.
-    """
-
-    def __init__(self, clock: Clock = time.monotonic) -> None:
-        self._clock, self._until, self._highest = clock, dict[int, float](), 0
-
-    def note(self, asked: Iterable[int], found: Collection[int]) -> None:
-        """Remember what PostgreSQL answered."""
-        self._highest = max(self._highest, *found, 0)
-        if len(self._until) > ABSENT_POSTS:
-            self._until.clear()
-        until = self._clock() + ABSENT_SECONDS
-        self._until.update({post: until for post in asked if post not in found and post <= self._highest})
-
-    def forget(self) -> None:
-        """Forget everything, the highest id too."""
-        self._until.clear()
-        self._highest = 0
-
-    def __contains__(self, post: int) -> bool:
-        return self._until.get(post, 0.0) > self._clock()
 
 
 absent = Absent()

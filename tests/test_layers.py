@@ -13,8 +13,8 @@ from tests.servers import ROOT
 
 # From the ground up: a module of `likes` imports from the rows below its own, and a new one has to be placed.
 LAYERS = (
-    ("values, and what needs nothing of ours", "apps asgi_types authentication ids instruments lane latest models"
-                                               " probes problems values wire admin.listing"),
+    ("values, and what needs nothing of ours", "absent apps asgi_types authentication ids instruments lane latest"
+                                               " models probes problems values wire admin.listing"),
     ("what Redis is asked", "survey"),
     ("the doors: Redis, SQL, the streams' channel", "buffer books ledger events"),
     ("the doors joined; parts of rooms", "api counts audit admission bodies heads lifespan mailboxes parameters"
