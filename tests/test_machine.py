@@ -168,6 +168,26 @@ def test_status_names_every_program_with_its_pid_and_the_oldest_like(running: Cl
     assert re.search(r"oldest like not persisted: \d+\.\d s", printed)
 
 
+def test_more_workers_than_a_machine_can_have_are_refused(running: Clone) -> None:
+    result = running.run("scale", "1000")
+    assert result.returncode == 2
+    assert "N must be at most 64" in result.stderr
+
+
+def test_a_start_of_what_runs_names_the_settings_that_it_does_not_take(running: Clone) -> None:
+    assert "with another LIKES_SHARDS: stop it first" in running.must("start", LIKES_SHARDS="9")
+
+
+def test_a_shell_can_read_the_settings(running: Clone) -> None:
+    printed = running.must("env")
+    [url] = [line.partition("=")[2] for line in printed.splitlines() if line.startswith("DATABASE_URL=")]
+    read = subprocess.run(
+        ["bash", "-c", 'eval "$1"; printf %s "$DATABASE_URL"', "bash", printed],
+        capture_output=True, text=True, timeout=30, check=True,
+    )  # fmt: skip
+    assert read.stdout == url
+
+
 def test_logs_follows_the_one_that_is_named(running: Clone) -> None:
     with subprocess.Popen(
         ["./run.sh", "logs", "web"], cwd=running.path, env=running.environment, stdout=subprocess.PIPE, text=True

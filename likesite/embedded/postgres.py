@@ -59,7 +59,8 @@ class Postgres:
 
     @property
     def url(self) -> str:
-        return f"postgres://{DATABASE}@/{DATABASE}?host={quote(str(self.sockets), safe='')}&port={PORT}"
+        # One parameter only: a shell that reads `./run.sh env` would take an & for its own.
+        return f"postgres://{DATABASE}@:{PORT}/{DATABASE}?host={quote(str(self.sockets), safe='')}"
 
     def command(self) -> list[str]:
         settings = [part for name, value in self.options.items() for part in ("-c", f"{name}={value}")]

@@ -16,12 +16,14 @@ from likesite.machine.supervision import Failed, Supervisor
 # What a test run may see of its caller's environment.
 TEST_ENVIRONMENT = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "TERM", "TMPDIR", "TZ", "CI", "NO_COLOR")
 
+MOST_WORKERS = 64  # each is two processes of 100 MB
+
 
 def start(arguments: list[str]) -> int:
     no_arguments(arguments)
     machine = lifecycle.start(os.environ, say)
-    if (port := os.environ.get("PORT")) and port != machine.settings["PORT"]:
-        say(f"it runs already, on PORT {machine.settings['PORT']}: stop it first to move it to {port}")
+    for name in lifecycle.not_taken(os.environ, machine):
+        say(f"it runs already, with another {name}: stop it first to change that")
     tell(addresses(machine))
     return 0
 
@@ -90,6 +92,8 @@ def _agreed(question: str) -> bool:
 
 def scale(arguments: list[str]) -> int:
     workers = number(arguments, None, 0, "N")
+    if workers > MOST_WORKERS:
+        raise Usage(f"N must be at most {MOST_WORKERS}: each is a program of its own on this machine")
     machine = running()
     with lifecycle.locked(machine):
         Supervisor(machine).update(machine.programs(workers))

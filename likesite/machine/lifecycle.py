@@ -16,7 +16,16 @@ from pathlib import Path
 from likesite import embedded
 from likesite.embedded import housing
 from likesite.machine import service
-from likesite.machine.plan import LOOPBACK, PROJECT, Invalid, Machine, data_folder, read_settings, remembered
+from likesite.machine.plan import (
+    LOOPBACK,
+    PROJECT,
+    Invalid,
+    Machine,
+    data_folder,
+    is_setting,
+    read_settings,
+    remembered,
+)
 from likesite.machine.supervision import SERVERS, Failed, Supervisor
 
 Say = Callable[[str], None]
@@ -143,6 +152,13 @@ def _flush(machine: Machine, say: Say) -> bool:
         say(f"not flushed, kept in Redis: {failure}")
         return False
     return True
+
+
+def not_taken(environment: Mapping[str, str], machine: Machine) -> list[str]:
+    """Return the settings in `environment` that what runs was started without."""
+    kept = {"LIKES_DATA_DIR", "ALLOWED_HOSTS"}  # what runs has its own words for these
+    given = {name: value for name, value in environment.items() if value and is_setting(name) and name not in kept}
+    return sorted(name for name, value in given.items() if machine.settings.get(name) != value)
 
 
 def manage(machine: Machine, *arguments: str, timeout: float) -> None:
