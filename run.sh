@@ -27,6 +27,7 @@ usage: ./run.sh VERB
   manage ...         manage.py ... against what is running
   env                the settings, as NAME=value lines
   pytest ...         the tests, in servers of their own
+  bench [NAME ...]   measure: front, flush, stream or all three, in servers of their own (minutes each)
   help               this text
 TEXT
 }
@@ -62,6 +63,7 @@ install() {
 case "${1:-}" in
   start | test | manage) install requirements.txt ;;
   pytest) install requirements.txt && install requirements-dev.txt ;;
+  bench) install requirements.txt && install requirements-bench.txt ;;
   # These must reach what runs, even when the requirements have changed since it was started.
   stop | down | destroy | like | check | reset | scale | logs | status | env)
     [[ -f .venv/installed-requirements.txt ]] || install requirements.txt

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from typing import NoReturn
 
 from likesite import embedded
 from likesite.machine import lifecycle
@@ -13,8 +14,8 @@ from likesite.machine.lifecycle import find
 from likesite.machine.plan import PROJECT, Invalid, Machine
 from likesite.machine.supervision import Failed, Supervisor
 
-# What a test run may see of its caller's environment.
-TEST_ENVIRONMENT = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "TERM", "TMPDIR", "TZ", "CI", "NO_COLOR")
+# What a run of tests or benchmarks may see of its caller's environment.
+RUN_ENVIRONMENT = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "TERM", "TMPDIR", "TZ", "CI", "NO_COLOR")
 
 MOST_WORKERS = 64  # each is two processes of 100 MB
 
@@ -118,13 +119,22 @@ def reset(arguments: list[str]) -> int:
 
 
 def pytest(arguments: list[str]) -> int:
-    kept = {name: value for name, value in os.environ.items() if name in TEST_ENVIRONMENT or name.startswith("LC_")}
-    os.execve(sys.executable, [sys.executable, "-m", "pytest", *arguments], kept)
+    _run_alone("pytest", arguments)
+
+
+def bench(arguments: list[str]) -> int:
+    _run_alone("bench", arguments)
+
+
+def _run_alone(module: str, arguments: list[str]) -> NoReturn:
+    """Become `python -m module …`, which starts servers of its own and must not meet the caller's."""
+    kept = {name: value for name, value in os.environ.items() if name in RUN_ENVIRONMENT or name.startswith("LC_")}
+    os.execve(sys.executable, [sys.executable, "-m", module, *arguments], kept)
 
 
 VERBS: dict[str, Callable[[list[str]], int]] = {
-    function.__name__: function
-    for function in (start, stop, down, destroy, test, like, check, reset, scale, logs, status, manage, env, pytest)
+    verb.__name__: verb
+    for verb in (start, stop, down, destroy, test, like, check, reset, scale, logs, status, manage, env, pytest, bench)
 }
 ERRORS = (Failed, Invalid, embedded.Closed, embedded.NotReady, OSError, subprocess.SubprocessError)
 
