@@ -17,16 +17,23 @@ def lose(reply: bytes) -> bytes:
     return b""
 
 
+def keep(passed: bytes) -> bytes:
+    """Pass on what came as it came."""
+    return passed
+
+
 @dataclass
 class Fault:
     """What happens to the next request that contains `request`, once.
 
-    `reach`: whether it reaches Redis. `reply`: what the client gets instead of the reply. `cut`: whether the connection
-    then ends, or the client waits for something that never comes. `hold` delays the reply until it is set.
+    `reach`: whether it reaches Redis, as what `sent` makes of it. `reply`: what the client gets instead of the reply.
+    `cut`: whether the connection then ends, or the client waits for something that never comes. `hold` delays the
+    reply, or the cut, until it is set.
     """
 
     request: bytes = b""
     reach: bool = True
+    sent: Callable[[bytes], bytes] = keep
     reply: Callable[[bytes], bytes] = lose
     cut: bool = False
     hold: threading.Event | None = None
@@ -39,7 +46,9 @@ class Proxy:
     def __init__(self, upstream: Path) -> None:
         self.upstream = upstream
         self.armed: Fault | None = None
-        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.connections = 0  # so far
+        self.requests: list[bytes] = []  # as they came, a whole round trip in each
+        self.listener = socket.create_server(("127.0.0.1", 0), backlog=1024)  # as many may come at once
         self.sockets: list[socket.socket] = [self.listener]
         self.url = f"redis://127.0.0.1:{self.listener.getsockname()[1]}"
         self._start(self._accept)
@@ -61,6 +70,7 @@ class Proxy:
                 client, _ = self.listener.accept()
                 server = socket.socket(socket.AF_UNIX)
                 server.connect(str(self.upstream))
+                self.connections += 1
                 self.sockets += [client, server]
                 link = Link(self, client, server)
                 self._start(link.requests)
@@ -68,6 +78,7 @@ class Proxy:
 
     def strike(self, request: bytes) -> Fault | None:
         """Return the armed fault if this is its request."""
+        self.requests.append(request)
         if self.armed is None or self.armed.request not in request:
             return None
         fault, self.armed = self.armed, None
@@ -85,10 +96,12 @@ class Link:
         with contextlib.suppress(OSError):
             while request := self.client.recv(CHUNK):
                 fault = self.proxy.strike(request)
-                self.fault = self.fault or fault
+                self.fault = fault or self.fault
                 if fault is None or fault.reach:
-                    self.server.sendall(request)
+                    self.server.sendall(fault.sent(request) if fault else request)
                     continue
+                if fault.hold is not None:
+                    fault.hold.wait()
                 fault.happened.set()
                 if fault.cut:
                     break

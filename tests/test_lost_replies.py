@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from threading import Event, Thread
+from threading import Event
 from typing import Any
 
 import pytest
-from django.test import Client, override_settings
+from django.test import override_settings
 
 from likes import audit, books, counts, tasks
 from likes.buffer import ACK, DRAIN, LIKE, SETTLE, TOTALS, Batch, Unavailable, buffer, flusher
 from likes.models import Adjustment, Post
 from likes.models import Batch as Entry
 from likes.wire import connect
-from tests.proxy import Fault, Proxy
+from tests import doors
+from tests.doors import DOORS, Door
+from tests.proxy import Fault, Proxy, keep
 from tests.servers import Server, free_port, valkey
 from tests.stack import make_posts, persisted
 
@@ -36,6 +38,13 @@ def line(redis: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
         monkeypatch.setattr(door, "client", connect(proxy.url, REPLY))
     yield proxy
     proxy.close()
+
+
+@pytest.fixture(params=DOORS)
+def door(request: pytest.FixtureRequest) -> Iterator[Door]:
+    """Open each door, bulk likes to everyone."""
+    with override_settings(LIKES_DEMO=True):
+        yield DOORS[request.param]()
 
 
 @pytest.fixture
@@ -87,91 +96,74 @@ def exact(post: int, likes: int) -> None:
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_like_whose_reply_is_lost_is_unknown_and_counted_at_most_once(line: Proxy, post: int, fault: Any) -> None:
+def test_a_like_whose_reply_is_lost_is_unknown_and_counted_at_most_once(
+    line: Proxy, door: Door, post: int, fault: Any
+) -> None:
     struck = line.arm(fault(name(LIKE)))
     with pytest.raises(Unavailable) as lost:
-        counts.like(post)
+        door.like(post)
     assert struck.happened.is_set()
     assert lost.value.outcome == "unknown"
     exact(post, 1 if struck.reach else 0)
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_under_a_key_it_is_retried_and_counted_exactly_once(line: Proxy, post: int, fault: Any) -> None:
+def test_under_a_key_it_is_retried_and_counted_exactly_once(line: Proxy, door: Door, post: int, fault: Any) -> None:
     struck = line.arm(fault(name(LIKE)))
-    with pytest.raises(Unavailable):
-        counts.like(post, "a key")
-    assert counts.like(post, "a key") == counts.Liked(1, replayed=struck.reach)
+    with pytest.raises(Unavailable) as lost:
+        door.like(post, "a-key")
+    assert lost.value.outcome == "unknown"
+    assert door.like(post, "a-key") == counts.Liked(1, replayed=struck.reach)
     exact(post, 1)
-    assert counts.like(post, "a key") == counts.Liked(1, replayed=True), "the flush changed the answer"
+    assert door.like(post, "a-key") == counts.Liked(1, replayed=True), "the flush changed the answer"
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_the_rest_view_says_unknown_and_a_retry_under_the_key_counts_once(line: Proxy, post: int, fault: Any) -> None:
-    line.arm(fault(name(LIKE)))
-    path, headers = f"/api/v1/posts/{post}/like", {"Idempotency-Key": "from-a-client"}
-    lost = Client().post(path, headers=headers)
-    assert lost.status_code == 503
-    assert lost["Content-Type"] == "application/problem+json"
-    assert int(lost["Retry-After"]) >= 1
-    assert lost.json()["outcome"] == "unknown"
-    again = [Client().post(path, headers=headers) for _ in range(2)]
-    assert [answer.status_code for answer in again] == [202, 202]
-    assert [answer.json() for answer in again] == [{"post": post, "likes": 1}] * 2
-    assert again[1]["Idempotent-Replayed"] == "true"
-    exact(post, 1)
-
-
-@pytest.mark.parametrize("fault", FAULTS)
-def test_bulk_likes_over_many_shards_are_counted_once_too(line: Proxy, fault: Any) -> None:
-    posts = make_posts(12)
-    body = {"likes": [{"post": post, "count": 1 + post % 3} for post in posts]}
-    counts.totals(posts)
-    with override_settings(LIKES_DEMO=True):
-
-        def send() -> Any:
-            headers = {"Idempotency-Key": "bulk"}
-            return Client().post("/api/v1/likes", body, content_type="application/json", headers=headers)
-
-        struck = line.arm(fault(name(LIKE)))
-        lost = send()
-        assert struck.happened.is_set()
-        assert (lost.status_code, lost.json()["outcome"]) == (503, "unknown")
-        again = send()
-    assert (again.status_code, again.json()) == (202, {"accepted": sum(1 + post % 3 for post in posts), "unknown": []})
+def test_bulk_likes_over_many_shards_are_counted_once_too(line: Proxy, door: Door, fault: Any) -> None:
+    likes = [(post, 1 + post % 3) for post in make_posts(12)]
+    counts.totals(dict(likes))
+    struck = line.arm(fault(name(LIKE)))
+    with pytest.raises(Unavailable) as lost:
+        door.like_many(likes, "bulk")
+    assert struck.happened.is_set()
+    assert lost.value.outcome == "unknown"
+    assert door.like_many(likes, "bulk").accepted == sum(dict(likes).values())
     flush()
-    assert persisted(posts) == {post: 1 + post % 3 for post in posts}
+    assert persisted(dict(likes)) == dict(likes)
     assert audit.take().exit_code == 0
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_cold_post_that_cannot_be_warmed_takes_no_like_and_says_so(line: Proxy, fault: Any) -> None:
+def test_a_cold_post_that_cannot_be_warmed_takes_no_like_and_says_so(line: Proxy, door: Door, fault: Any) -> None:
     [post] = make_posts(1)
     line.arm(fault(name(TOTALS)))
     with pytest.raises(Unavailable) as lost:
-        counts.like(post)
+        door.like(post)
     assert lost.value.outcome == "not_applied"
     exact(post, 0)
 
 
-def test_a_bulk_call_half_counted_never_says_not_applied(line: Proxy, post: int) -> None:
+def test_a_bulk_call_half_counted_never_says_not_applied(line: Proxy, door: Door, post: int) -> None:
     [cold] = make_posts(1)
     line.arm(swallowed(name(TOTALS)))
     with pytest.raises(Unavailable) as lost:
-        counts.like_many([(post, 1), (cold, 1)])
+        door.like_many([(post, 1), (cold, 1)])
     assert lost.value.outcome == "unknown"
     exact(post, 1)
 
 
-def test_a_reply_that_comes_too_late_is_not_taken_for_the_answer_to_the_next_call(line: Proxy, post: int) -> None:
-    late = line.arm(Fault(name(LIKE), reply=lambda reply: reply, hold=Event()))
+def test_a_reply_that_comes_too_late_is_not_taken_for_the_answer_to_the_next_call(
+    line: Proxy, door: Door, post: int
+) -> None:
+    late = line.arm(Fault(name(LIKE), reply=keep, hold=Event()))
     with pytest.raises(Unavailable):
-        counts.like(post)
+        door.like(post)
     assert late.hold is not None
     late.hold.set()
     assert late.happened.wait(10)
-    assert counts.totals([post])[post].pending == 1
-    exact(post, 1)
+    assert door.likes([post]) == {post: 1}
+    assert door.like(post).likes == 2
+    exact(post, 2)
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -233,24 +225,23 @@ def test_a_redis_that_syncs_every_second_is_waited_for(post: int, monkeypatch: p
     lazy.kill()
 
 
-def test_without_redis_a_like_is_refused_in_time_and_not_applied(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_redis_a_like_is_refused_in_time_and_not_applied(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
     [post] = make_posts(1)
     monkeypatch.setattr(buffer, "client", connect(f"redis://127.0.0.1:{free_port()}"))
     started = time.monotonic()
-    refused = Client().post(f"/api/v1/posts/{post}/like")
+    with pytest.raises(Unavailable) as refused:
+        door.like(post)
     assert time.monotonic() - started < PROMISED * SLACK
-    assert (refused.status_code, refused.json()["outcome"]) == (503, "not_applied")
-    assert int(refused["Retry-After"]) >= 1
+    assert refused.value.outcome == "not_applied"
 
 
-def test_a_pause_of_redis_turns_nobody_away(line: Proxy, post: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pause_of_redis_turns_nobody_away(
+    line: Proxy, door: Door, post: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """More likes wait at once than redis-py's pool would take on its own."""
     crowd = 150
     monkeypatch.setattr(buffer, "client", connect(line.url, 20.0))
     flusher.client.client_pause(500, all=True)  # milliseconds
-    threads = [Thread(target=counts.like, args=(post,)) for _ in range(crowd)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    liked = door.at_once(*[doors.like(post)] * crowd)
+    assert sorted(one.likes for one in liked) == list(range(1, crowd + 1))
     exact(post, crowd)
