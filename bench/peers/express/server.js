@@ -1,0 +1,27 @@
+// A peer: an Express view that INCRs a counter in Redis. PORT and REDIS_SOCKET come from the environment.
+'use strict';
+
+const express = require('express');
+const Redis = require('ioredis');
+
+const HEADERS = {
+  Allow: 'POST, OPTIONS',
+  'X-Frame-Options': 'DENY',
+  Vary: 'origin',
+  'X-Content-Type-Options': 'nosniff',
+  'Referrer-Policy': 'same-origin',
+  'Cross-Origin-Opener-Policy': 'same-origin',
+};
+
+// Commands of one turn of the event loop go to Redis in one write.
+const redis = new Redis(process.env.REDIS_SOCKET, { enableAutoPipelining: process.env.PIPE !== '0' });
+const app = express();
+app.disable('x-powered-by');
+app.disable('etag');
+
+app.post('/api/v1/posts/:id/like', async (request, response) => {
+  const likes = await redis.incr(`express:likes:${request.params.id}`);
+  response.status(202).set(HEADERS).json({ post: Number(request.params.id), likes });
+});
+
+app.listen(Number(process.env.PORT), '127.0.0.1');
