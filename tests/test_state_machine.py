@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from datetime import timedelta
+from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -26,12 +27,12 @@ from hypothesis.stateful import (
 
 from likes import audit, books, counts, ledger, tasks
 from likes.buffer import buffer, flusher
-from likes.counts import KeyReused, UnknownPost
 from likes.ledger import AlreadyFolded, Applied
 from likes.models import OrphanedLikes, Post
 from likes.values import Batch, Look
+from tests import doors
+from tests.clients import Clients
 from tests.conftest import empty_database
-from tests.model import Model
 from tests.servers import Server
 
 PROFILES = {
@@ -59,6 +60,19 @@ an_actor = st.integers(0, 1)  # of two flushers, or two readers
 some_steps = st.integers(1, 3)
 
 
+def a_call(kind: str, numbers: list[int], count: int = 1, key: str | None = None) -> dict[str, Any]:
+    return {"kind": kind, "numbers": numbers, "count": count, "key": key}
+
+
+some_call = st.builds(
+    a_call,
+    st.sampled_from(["like", "like", "like", "like", "many", "many", "many", "read"]),
+    some_numbers,
+    st.sampled_from([1, 10_000]),
+    st.none() | a_key,
+)
+
+
 def event(weight: int, name: str, **arguments: st.SearchStrategy[object]) -> list[st.SearchStrategy[tuple[str, dict]]]:
     return [st.tuples(st.just(name), st.fixed_dictionaries(arguments)) for _ in range(weight)]
 
@@ -66,9 +80,8 @@ def event(weight: int, name: str, **arguments: st.SearchStrategy[object]) -> lis
 # One rule with weights, and not a rule each: Hypothesis leaves rules out at random, and what is looked for here takes
 # a like, a flush, an adjustment and a cold reader together.
 EVENTS = st.one_of(
-    *event(4, "like", number=a_number, key=st.none() | a_key),
-    *event(3, "like_many", numbers=some_numbers, count=st.sampled_from([1, 10_000]), key=st.none() | a_key),
-    *event(1, "read", numbers=some_numbers),
+    *event(8, "crowd", calls=st.lists(some_call, min_size=1, max_size=1), through_lane=st.booleans()),
+    *event(4, "crowd", calls=st.lists(some_call, min_size=2, max_size=8), through_lane=st.just(True)),
     *event(1, "create", likes=starting_likes),
     *event(
         8,
@@ -106,14 +119,13 @@ def commit_fails(*, after: bool) -> Iterator[None]:
     connection.close()
 
 
-class Protocol(RuleBasedStateMachine):
+class Protocol(Clients, RuleBasedStateMachine):
     """Two flushers and two cold readers that may stop between any two steps, and all that may happen meanwhile."""
 
     redis: Server
 
     def __init__(self) -> None:
         super().__init__()
-        self.model = Model()
         self.batches: dict[int, Batch] = {}  # by flusher
         self.applied: dict[int, Applied] = {}
         self.looks: dict[int, dict[int, Look]] = {}  # by reader, by shard
@@ -123,7 +135,10 @@ class Protocol(RuleBasedStateMachine):
         self.patches = ExitStack()
         self.patches.enter_context(patch.object(buffer, "shards", SHARDS))
         self.patches.enter_context(patch.object(flusher, "shards", SHARDS))
-        self.patches.enter_context(override_settings(LIKES_BATCH_POSTS=BATCH_POSTS, LIKES_ADOPT_SECONDS=NEVER))
+        self.patches.enter_context(
+            override_settings(LIKES_BATCH_POSTS=BATCH_POSTS, LIKES_ADOPT_SECONDS=NEVER, LIKES_DEMO=True)
+        )
+        self.lane = doors.lane()
         empty_database()
         buffer.client.flushall()
         counts.absent.forget()
@@ -149,55 +164,11 @@ class Protocol(RuleBasedStateMachine):
         name, arguments = event
         getattr(self, name)(**arguments)
 
-    # --- Clients.
-
     @initialize(starting=st.lists(starting_likes, min_size=2, max_size=4))
     def begin(self, starting: list[int]) -> None:
         for likes in starting:
             self.create(likes)
-        self.like_many(list(range(len(starting))), count=1, key=None)
-
-    def create(self, likes: int) -> None:
-        self.model.create(Post.objects.create(title="a post", likes=likes).pk, likes)
-
-    def like(self, number: int, key: str | None) -> None:
-        [post] = self.ids([number])
-        known = self.model.keys.get((post, key or ""))
-        try:
-            liked = counts.like(post, key)
-        except UnknownPost:
-            assert self.model.posts[post].gone
-            return
-        assert liked.replayed == (known is not None)
-        if known is not None:
-            assert liked.likes == known
-            return
-        self.model.accept([(post, 1)])
-        self.model.check_shown({post: liked.likes}, [post])
-        if key is not None:
-            self.model.keys[post, key] = liked.likes
-
-    def like_many(self, numbers: list[int], count: int, key: str | None) -> None:
-        likes = [(post, count) for post in self.ids(numbers)]
-        known = self.model.bulk_keys.get(key or "")
-        if known is not None and known[0] != likes:
-            with pytest.raises(KeyReused):
-                counts.like_many(likes, key)
-            likes = known[0]
-        answer = counts.like_many(likes, key)
-        assert answer.replayed == (known is not None)
-        if known is not None:
-            assert (answer.accepted, answer.unknown) == known[1:]
-            return
-        self.check_unknown(likes, answer.unknown)
-        assert answer.accepted == self.model.accept(likes, answer.unknown)
-        if key is not None:
-            self.model.bulk_keys[key] = (likes, answer.accepted, answer.unknown)
-
-    def read(self, numbers: list[int]) -> None:
-        posts = self.ids(numbers)
-        totals = counts.totals(posts)
-        self.model.check_shown({post: total.likes for post, total in totals.items()}, posts)
+        self.crowd([a_call("many", list(range(len(starting))))], through_lane=False)
 
     # --- Flushers.
 
@@ -363,11 +334,6 @@ class Protocol(RuleBasedStateMachine):
 
     # --- Helpers.
 
-    def ids(self, numbers: Iterable[int]) -> list[int]:
-        """Return the posts that small numbers stand for."""
-        posts = list(self.model.posts)
-        return list(dict.fromkeys(posts[number % len(posts)] for number in numbers))
-
     def base(self, post: int) -> str:
         return buffer.key(buffer.shard(post), f"base:{post}")
 
@@ -385,12 +351,6 @@ class Protocol(RuleBasedStateMachine):
 
     def persisted(self) -> dict[int, int]:
         return {post: truth.persisted for post, truth in self.model.posts.items() if not truth.gone}
-
-    def check_unknown(self, likes: list[tuple[int, int]], unknown: list[int]) -> None:
-        for post, _ in likes:
-            truth = self.model.posts[post]
-            assert truth.gone or post not in unknown
-            assert not truth.forgotten or post in unknown
 
     def check_looks(self, looks: dict[int, Look]) -> None:
         for look in looks.values():
