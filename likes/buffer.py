@@ -11,7 +11,7 @@ from redis.exceptions import ResponseError
 
 from likes.survey import Survey, raise_refusals
 from likes.values import Acked, Batch, Counted, Like, Look, Total, moment
-from likes.wire import Broken, Call, Script, Unavailable, ask, connect, new_id, send, send_each
+from likes.wire import Broken, Call, Script, Unavailable, ask, connect, new_id, send
 
 __all__ = ["Acked", "Batch", "Broken", "Buffer", "Counted", "Like", "Look", "Total", "Unavailable", "buffer", "flusher"]
 
@@ -35,36 +35,26 @@ class Buffer(Survey):
 
         One round trip, one script for each shard. Raises Unavailable.
         """
-        groups = self._places_by_shard(likes)
-        replies = send(self.client, self._like_calls(likes, groups))
+        groups = self.places_by_shard(likes)
+        replies = send(self.client, [self.like_call(s, [likes[i] for i in places]) for s, places in groups.items()])
         counted: list[Counted | None] = [None] * len(likes)
-        for group, (_, answers) in zip(groups.values(), replies, strict=True):
-            for place, answer in zip(group, answers, strict=True):
+        for places, (_, answers) in zip(groups.values(), replies, strict=True):
+            for place, answer in zip(places, answers, strict=True):
                 counted[place] = _counted(answer)
         return counted
 
-    def like_each(self, likes: Sequence[Like]) -> list[Counted | Unavailable | None]:
-        """As `like`, but Unavailable stands in the place of a like whose shard refused it, and touches no other.
-
-        Raises Unavailable for what befell all of them.
-        """
-        groups = self._places_by_shard(likes)
-        replies = send_each(self.client, self._like_calls(likes, groups))
-        counted: list[Counted | Unavailable | None] = [None] * len(likes)
-        for group, reply in zip(groups.values(), replies, strict=True):
-            refused = isinstance(reply, Unavailable)
-            for place, answer in zip(group, [reply] * len(group) if refused else reply[1], strict=True):
-                counted[place] = answer if refused else _counted(answer)
-        return counted
-
-    def _places_by_shard(self, likes: Sequence[Like]) -> dict[int, list[int]]:
+    def places_by_shard(self, likes: Sequence[Like]) -> dict[int, list[int]]:
+        """Return for each shard where its likes stand: those with a key of their own last, as the script wants them."""
         groups: defaultdict[int, list[int]] = defaultdict(list)
+        keyed: list[int] = []
         for place, like in enumerate(likes):
-            groups[self.shard(like.post)].append(place)
+            if like.key is None:
+                groups[self.shard(like.post)].append(place)
+            else:
+                keyed.append(place)
+        for place in keyed:
+            groups[self.shard(likes[place].post)].append(place)
         return groups
-
-    def _like_calls(self, likes: Sequence[Like], groups: Mapping[int, Sequence[int]]) -> list[Call]:
-        return [self._like_call(shard, [likes[place] for place in group]) for shard, group in groups.items()]
 
     def like_under_key(self, key: str, calls: Mapping[int, tuple[Sequence[Like], str]]) -> dict[int, str | None]:
         """Count, for each shard, its likes under one key of the whole call and keep the answer given beside them.
@@ -72,7 +62,7 @@ class Buffer(Survey):
         Returns the answer kept for each shard, now or before; None where a post was cold and nothing was written.
         Raises Unavailable.
         """
-        replies = send(self.client, [self._like_call(s, likes, key, keep) for s, (likes, keep) in calls.items()])
+        replies = send(self.client, [self.like_call(s, likes, key, keep) for s, (likes, keep) in calls.items()])
         answers: dict[int, str | None] = {}
         for (shard, (_, keep)), (kept, entries) in zip(calls.items(), replies, strict=True):
             cold = any(entry[0] == COLD for entry in entries)
@@ -93,13 +83,16 @@ class Buffer(Survey):
         raise_refusals(replies)
         return [post for post, reply in zip(asked, replies, strict=True) if reply is not None]
 
-    def _like_call(self, shard: int, likes: Sequence[Like], call_key: str = "", keep: str = "") -> Call:
+    def like_call(self, shard: int, likes: Sequence[Like], call_key: str = "", keep: str = "") -> Call:
+        """Return the script that counts likes of one shard, those with a key of their own last."""
+        tag = self.key(shard, "")
+        own = [f"{tag}idem:{like.post}:{like.key}" for like in likes if like.key is not None]
         keys = self.keys(shard, "dirty", "inflight", "accepted", "version", "since", "epoch", f"idem:bulk:{call_key}")
-        args: list[str | int] = [settings.LIKES_IDEMPOTENCY_SECONDS, new_id(), keep]
+        args: list[str | int] = [settings.LIKES_IDEMPOTENCY_SECONDS, new_id(), keep, len(own)]
         for like in likes:
-            keys += self.keys(shard, f"pending:{like.post}", f"base:{like.post}", f"idem:{like.post}:{like.key or ''}")
-            args += [like.post, like.count, "0" if like.key is None else "1"]
-        return Call(LIKE, keys, args)
+            keys += (f"{tag}pending:{like.post}", f"{tag}base:{like.post}")
+            args += (like.post, like.count)
+        return Call(LIKE, [*keys, *own], args)
 
     # --- Totals, warm and cold.
 
@@ -112,13 +105,14 @@ class Buffer(Survey):
         if nothing moved since.
         """
         replies = ask(
-            self.client, [self._totals_call(shard, group, *found.get(shard, ())) for shard, group in posts.items()]
+            self.client, [self.totals_call(shard, group, *found.get(shard, ())) for shard, group in posts.items()]
         )
-        return {shard: _look(group, *reply) for (shard, group), reply in zip(posts.items(), replies, strict=True)}
+        return {shard: looked(group, *reply) for (shard, group), reply in zip(posts.items(), replies, strict=True)}
 
-    def _totals_call(
+    def totals_call(
         self, shard: int, posts: Sequence[int], seen: Look | None = None, bases: Mapping[int, int] | None = None
     ) -> Call:
+        """Return the script that reads totals of one shard; `seen` and `bases` as `look` has them in `found`."""
         keys = self.keys(shard, "gen", "batch", "inflight", "version")
         args: list[str | int] = [BASE_SECONDS, seen.gen if seen else "", seen.batch if seen else ""]
         for post in posts:
@@ -181,7 +175,8 @@ def _counted(answer: Sequence[Any]) -> Counted | None:
     return Counted(Total(int(base), int(inflight) + int(pending), int(version)), status == REPLAYED)
 
 
-def _look(posts: Sequence[int], gen: str, batch: str, version: str, answers: Sequence[Sequence[Any]]) -> Look:
+def looked(posts: Sequence[int], gen: str, batch: str, version: str, answers: Sequence[Sequence[Any]]) -> Look:
+    """Return what the script that reads totals answered."""
     totals: dict[int, Total] = {}
     missing: dict[int, int] = {}
     for post, (base, inflight, pending) in zip(posts, answers, strict=True):

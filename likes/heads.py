@@ -6,7 +6,7 @@ Knows what the middleware reads of a request (its host, its origin, whether it c
 from __future__ import annotations
 
 from io import BytesIO
-from typing import Any
+from typing import Any, NamedTuple
 
 from corsheaders.middleware import CorsMiddleware
 from django.core.exceptions import SuspiciousOperation
@@ -18,11 +18,17 @@ from django.middleware.security import SecurityMiddleware
 
 from likes.asgi_types import Scope
 
-Head = list[tuple[bytes, bytes]]
-
 REMEMBERED = 1_000  # kinds of callers; beyond that it begins anew, so that nobody fills the memory with odd origins
-READ = (b"host", b"origin", b"x-forwarded-proto", b"x-forwarded-host")
 OUTERMOST_LAST = (XFrameOptionsMiddleware, CommonMiddleware, CorsMiddleware, SecurityMiddleware)
+
+Kind = tuple[str, bytes | None, bytes | None, bytes | None, bytes | None]
+
+
+class Head(NamedTuple):
+    """Headers as pairs, and as the lines of HTTP/1.1 that they are."""
+
+    pairs: list[tuple[bytes, bytes]]
+    text: bytes
 
 
 class Heads:
@@ -30,16 +36,20 @@ class Heads:
 
     def __init__(self, allow: str) -> None:
         self._allow = allow
-        self._known: dict[tuple[str, tuple[bytes | None, ...]], Head | None] = {}
+        self._known: dict[Kind, Head | None] = {}
 
     def of(self, scope: Scope, headers: dict[bytes, bytes]) -> Head | None:
         """Return the head for a request; None where Django would answer it otherwise: a wrong host, a redirect."""
-        kind = (scope["scheme"], tuple(headers.get(name) for name in READ))
-        if kind not in self._known:
+        get = headers.get
+        # What the middleware reads; a test holds it against Django's.
+        kind = (scope["scheme"], get(b"host"), get(b"origin"), get(b"x-forwarded-proto"), get(b"x-forwarded-host"))
+        try:
+            return self._known[kind]
+        except KeyError:
             if len(self._known) >= REMEMBERED:
                 self._known.clear()
-            self._known[kind] = learn(scope, self._allow)
-        return self._known[kind]
+            self._known[kind] = head = learn(scope, self._allow)
+            return head
 
 
 def learn(scope: Scope, allow: str) -> Head | None:
@@ -58,4 +68,5 @@ def learn(scope: Scope, allow: str) -> Head | None:
     if response.status_code != 200:
         return None
     del response.headers["Content-Type"], response.headers["Content-Length"]
-    return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in response.items()]
+    pairs = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in response.items()]
+    return Head(pairs, b"".join(b"%b: %b\r\n" % pair for pair in pairs))

@@ -1,17 +1,20 @@
 """Group commit: calls that arrive while a trip to Redis is under way go together with the next.
 
-One trip at a time, in a thread of the lane's own. Knows neither HTTP nor what a trip carries.
+One trip at a time, on the event loop. Knows neither HTTP nor what a trip carries.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import logging
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
+
+log = logging.getLogger(__name__)
 
 Call = TypeVar("Call")
 Answer = TypeVar("Answer")
+Waiting = Callable[[Answer | Exception], None]
 
 
 class Full(Exception):
@@ -19,7 +22,7 @@ class Full(Exception):
 
 
 class Lane(Generic[Call, Answer]):
-    """Calls of one event loop, made in groups by `trip`, which blocks and returns an answer or an error for each.
+    """Calls of one event loop, made in groups by `trip`, which returns an answer or an error for each.
 
     A trip that raises fails its own calls with that error, and those that wait behind it with what `stranded` makes of
     it: they are not sent into what just failed, one timeout after another.
@@ -27,7 +30,7 @@ class Lane(Generic[Call, Answer]):
 
     def __init__(
         self,
-        trip: Callable[[Sequence[Call]], Sequence[Answer | Exception]],
+        trip: Callable[[Sequence[Call]], Awaitable[Sequence[Answer | Exception]]],
         stranded: Callable[[Exception], Exception],
         *,
         most_waiting: int,
@@ -35,57 +38,65 @@ class Lane(Generic[Call, Answer]):
     ) -> None:
         self._trip, self._stranded = trip, stranded
         self._most_waiting, self._most_a_trip = most_waiting, most_a_trip
-        self._waiting: list[tuple[Call, asyncio.Future[Answer]]] = []
-        self._under_way: list[tuple[Call, asyncio.Future[Answer]]] = []
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="lane")
+        self._calls: list[Call] = []
+        self._waiting: list[Waiting[Answer]] = []
+        self._under_way = 0
+        self._running: asyncio.Task[None] | None = None
+
+    def call(self, call: Call, waiting: Waiting[Answer]) -> None:
+        """Let a call go with the next trip; `waiting` is told its answer or its error. Raises Full."""
+        if self._under_way + len(self._calls) >= self._most_waiting:
+            raise Full
+        self._calls.append(call)
+        self._waiting.append(waiting)
+        if self._running is None:  # it leaves when everything that this turn of the loop has read is aboard
+            self._running = asyncio.get_running_loop().create_task(self._run())
 
     def join(self, call: Call) -> asyncio.Future[Answer]:
         """Let a call go with the next trip and return its answer to be. Raises Full."""
-        if len(self._under_way) + len(self._waiting) >= self._most_waiting:
-            raise Full
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._waiting.append((call, answer))
-        if not self._under_way:
-            self._depart()
+        self.call(call, lambda told: settle(answer, told))
         return answer
 
-    def _depart(self) -> None:
-        group, self._waiting = self._waiting[: self._most_a_trip], self._waiting[self._most_a_trip :]
-        self._under_way = group
-        if group:
-            loop = asyncio.get_running_loop()
-            trip = loop.run_in_executor(self._thread, self._trip, [call for call, _ in group])
-            trip.add_done_callback(self._arrive)
+    async def _run(self) -> None:
+        """Make trips until nobody waits."""
+        try:
+            while self._calls:
+                await self._depart()
+        finally:
+            self._running = None
 
-    def _arrive(self, trip: asyncio.Future[Sequence[Answer | Exception]]) -> None:
-        group = self._under_way
-        error = trip.exception()
-        if error is None:
-            for (_, waiting), answer in zip(group, trip.result(), strict=True):
-                settle(waiting, answer)
+    async def _depart(self) -> None:
+        most = self._most_a_trip
+        calls, self._calls = self._calls[:most], self._calls[most:]
+        waiting, self._waiting = self._waiting[:most], self._waiting[most:]
+        self._under_way = len(calls)
+        try:
+            answers = await self._trip(calls)
+        except Exception as error:  # noqa: BLE001 - whatever it was, everybody who waits is told
+            stranded, self._calls, self._waiting = self._waiting, [], []
+            tell(waiting, [error] * len(waiting))
+            tell(stranded, [self._stranded(error)] * len(stranded))
         else:
-            fail(group, as_exception(error))
-            stranded, self._waiting = self._waiting, []
-            fail(stranded, self._stranded(as_exception(error)))
-        self._depart()
+            tell(waiting, answers)
+        finally:
+            self._under_way = 0
+
+
+def tell(waiting: Sequence[Waiting[Answer]], answers: Sequence[Answer | Exception]) -> None:
+    """Tell each its answer; one that cannot take it must not stop the lane for all others."""
+    for told, answer in zip(waiting, answers, strict=True):
+        try:
+            told(answer)
+        except Exception:
+            log.exception("an answer could not be given")
 
 
 def settle(waiting: asyncio.Future[Answer], answer: Answer | Exception) -> None:
-    """Answer one call; one whose client is gone was cancelled, and setting that would stop the lane for all others."""
+    """Answer one call; one whose client is gone was cancelled, and setting that would raise."""
     if waiting.done():
         return
     if isinstance(answer, Exception):
         waiting.set_exception(answer)
     else:
         waiting.set_result(answer)
-
-
-def fail(group: Sequence[tuple[Call, asyncio.Future[Answer]]], error: Exception) -> None:
-    """Answer every call of a group with the same error."""
-    for _, waiting in group:
-        settle(waiting, error)
-
-
-def as_exception(error: BaseException) -> Exception:
-    """Return what a trip raised; an interpreter that ends is one more reason why a call was not answered."""
-    return error if isinstance(error, Exception) else RuntimeError(repr(error))

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from hashlib import sha1
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import redis
+from redis.asyncio import ConnectionPool as AsyncConnectionPool
+from redis.asyncio.connection import AbstractConnection
+from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
-from redis.exceptions import BusyLoadingError, NoScriptError, ResponseError
+from redis.exceptions import BusyLoadingError, NoScriptError, OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
 Outcome = Literal["not_applied", "unknown"]
+Command = Sequence[str | int]
 
 CONNECT_TIMEOUT = 0.4  # seconds; with REPLY_TIMEOUT below the 1.5 s in which a like without Redis is answered
 REPLY_TIMEOUT = 0.9  # seconds
@@ -80,6 +85,19 @@ def connect(url: str, reply_timeout: float = REPLY_TIMEOUT) -> redis.Redis:
     )
 
 
+def pool(url: str) -> AsyncConnectionPool:
+    """Return connections for counting from an event loop, as `connect` has them."""
+    return AsyncConnectionPool.from_url(
+        url,
+        retry=AsyncRetry(NoBackoff(), 0),
+        socket_connect_timeout=CONNECT_TIMEOUT,
+        socket_timeout=None,  # a whole trip has REPLY_TIMEOUT: a timer for each reply would cost more than reading it
+        decode_responses=True,
+        protocol=2,
+        driver_info=None,
+    )
+
+
 def send(client: redis.Redis, calls: Sequence[Call], *more: Sequence[str | int]) -> list[Any]:
     """Run scripts, then plain commands, in one round trip on one connection, and return their replies in order.
 
@@ -87,39 +105,19 @@ def send(client: redis.Redis, calls: Sequence[Call], *more: Sequence[str | int])
     place. Raises Unavailable, `not_applied` where nothing was sent or Redis refused the first script before running
     it, else `unknown`; and Broken.
     """
-    replies = _send(client, calls, more)
-    _raise_first_error(replies[: len(calls)])
-    return replies
-
-
-def send_each(client: redis.Redis, calls: Sequence[Call]) -> list[Any]:
-    """As `send`, but what Redis refused stands as Unavailable in the place of its reply, and touches no other.
-
-    Raises Unavailable for what befell all of them, and Broken.
-    """
-    replies = _send(client, calls, ())
-    return [_refusal(reply) if isinstance(reply, ResponseError) else reply for reply in replies]
-
-
-def _refusal(error: ResponseError) -> Unavailable:
-    if not _is_refusal(error):
-        raise Broken(str(error)) from error
-    return Unavailable("not_applied", f"Redis refuses to count: {error}")
-
-
-def _send(client: redis.Redis, calls: Sequence[Call], more: Sequence[Sequence[str | int]]) -> list[Any]:
-    replies = _round_trip(
-        client, [("EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.args) for call in calls], more
-    )
-    missing = [i for i, reply in enumerate(replies[: len(calls)]) if isinstance(reply, NoScriptError)]
-    if missing:
-        again = [calls[i] for i in missing]
-        commands = [("EVAL", call.script.source, len(call.keys), *call.keys, *call.args) for call in again]
-        second = _again(client, commands, more, all_missing=len(missing) == len(calls))
-        for i, reply in zip(missing, second, strict=False):
-            replies[i] = reply
-        replies[len(calls) :] = second[len(again) :]
-    return replies
+    trips = _exchange(calls, more)
+    try:
+        commands = next(trips)
+        while True:
+            try:
+                replies = _round_trip(client, commands)
+            except Unavailable as error:
+                commands = trips.throw(error)
+            else:
+                commands = trips.send(replies)
+    except StopIteration as end:
+        _raise_first_error(end.value[: len(calls)])
+        return cast("list[Any]", end.value)
 
 
 def ask(client: redis.Redis, calls: Sequence[Call], *more: Sequence[str | int]) -> list[Any]:
@@ -130,29 +128,99 @@ def ask(client: redis.Redis, calls: Sequence[Call], *more: Sequence[str | int]) 
         raise Unavailable("not_applied", str(error)) from error
 
 
-def _again(client: redis.Redis, scripts: Sequence[Any], more: Sequence[Any], *, all_missing: bool) -> list[Any]:
+async def send_each(pool: AsyncConnectionPool, calls: Sequence[Call]) -> list[Any]:
+    """As `send`, on an event loop; and an error stands in the place of the reply it belongs to, and touches no other.
+
+    Raises Unavailable for what befell all of them.
+    """
+    trips = _exchange(calls, ())
     try:
-        return _round_trip(client, scripts, more)
+        commands = next(trips)
+        while True:
+            try:
+                replies = await _async_round_trip(pool, commands)
+            except Unavailable as error:
+                commands = trips.throw(error)
+            else:
+                commands = trips.send(replies)
+    except StopIteration as end:
+        return [_fault(reply) if isinstance(reply, RedisError) else reply for reply in end.value]
+
+
+def _fault(error: RedisError) -> Unavailable | Broken:
+    return Unavailable("not_applied", f"Redis refuses to count: {error}") if _is_refusal(error) else Broken(str(error))
+
+
+def _exchange(calls: Sequence[Call], more: Sequence[Command]) -> Generator[list[Command], list[Any], list[Any]]:
+    """Yield the commands of one round trip, be sent their replies, and return those of all; knows no connection."""
+    evalsha = [("EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.args) for call in calls]
+    replies = yield [*evalsha, *more]
+    missing = [i for i, reply in enumerate(replies[: len(calls)]) if isinstance(reply, NoScriptError)]
+    if not missing:
+        return replies
+    again = [calls[i] for i in missing]
+    commands = [("EVAL", call.script.source, len(call.keys), *call.keys, *call.args) for call in again]
+    try:
+        second = yield [*commands, *more]
     except Unavailable as error:
-        if all_missing:
+        if len(missing) == len(calls):
             raise
         raise Unavailable("unknown", str(error)) from error  # the others ran in the first round trip
+    for i, reply in zip(missing, second, strict=False):
+        replies[i] = reply
+    replies[len(calls) :] = second[len(again) :]
+    return replies
 
 
-def _round_trip(client: redis.Redis, scripts: Sequence[Any], more: Sequence[Any]) -> list[Any]:
+def _round_trip(client: redis.Redis, commands: Sequence[Command]) -> list[Any]:
     pipe = client.pipeline(transaction=False)
     try:
         pipe.connection = client.connection_pool.get_connection()
     except (RedisConnectionError, RedisTimeoutError) as error:
-        raise Unavailable("not_applied", f"Redis cannot be reached: {error}") from error
-    for command in (*scripts, *more):
+        raise _unreachable(error) from error
+    for command in commands:
         pipe.execute_command(*command)
     try:
         return list(pipe.execute(raise_on_error=False))
     except BusyLoadingError as error:
-        raise Unavailable("not_applied" if len(scripts) <= 1 else "unknown", "Redis is loading its data") from error
+        raise Unavailable("not_applied" if len(commands) <= 1 else "unknown", "Redis is loading its data") from error
     except (RedisConnectionError, RedisTimeoutError) as error:
-        raise Unavailable("unknown", f"Redis did not answer: {error}") from error
+        raise _unanswered(error) from error
+
+
+async def _async_round_trip(pool: AsyncConnectionPool, commands: Sequence[Command]) -> list[Any]:
+    try:
+        connection = await pool.get_connection()
+    except (RedisConnectionError, RedisTimeoutError, OSError) as error:
+        raise _unreachable(error) from error
+    whole = False
+    try:
+        async with asyncio.timeout(REPLY_TIMEOUT):
+            await connection.send_packed_command(connection.pack_commands(commands))
+            replies = [await _reply(connection) for _ in commands]
+        whole = True
+        return replies
+    except (RedisConnectionError, RedisTimeoutError, OSError) as error:  # OSError: asyncio's TimeoutError is one
+        raise _unanswered(error) from error
+    finally:
+        if not whole:  # what is still to come would be taken for the answer to the next command
+            await connection.disconnect(nowait=True)
+        await pool.release(connection)
+
+
+async def _reply(connection: AbstractConnection) -> Any:
+    try:
+        return await connection.read_response(disconnect_on_error=False)
+    except (ResponseError, BusyLoadingError) as error:  # an answer, to this command alone
+        return error
+
+
+def _unreachable(error: Exception) -> Unavailable:
+    return Unavailable("not_applied", f"Redis cannot be reached: {error}")
+
+
+def _unanswered(error: Exception) -> Unavailable:
+    return Unavailable("unknown", f"Redis did not answer: {error or type(error).__name__}")
 
 
 def _raise_first_error(replies: Sequence[Any]) -> None:
@@ -166,10 +234,10 @@ def _raise_first_error(replies: Sequence[Any]) -> None:
         raise Unavailable(outcome, f"Redis refuses to count: {refused[0]}")
 
 
-def _is_refusal(error: ResponseError) -> bool:
+def _is_refusal(error: RedisError) -> bool:
     # redis-py cuts the code off the errors it has classes for; Redis 6.2 wraps the text of one raised in a script.
     text = f"{error} "
-    named = isinstance(error, redis.exceptions.OutOfMemoryError | redis.exceptions.ReadOnlyError)
+    named = isinstance(error, OutOfMemoryError | ReadOnlyError | BusyLoadingError)
     return named or text.startswith(REFUSALS) or any(f"-{code}" in text for code in REFUSALS)
 
 

@@ -42,4 +42,4 @@ def startup() -> None:
 
 
 room = BoundedBody(django_application)
-application = Stream(FastLane(room, buffer) if settings.LIKES_FASTLANE else room, snapshot, startup=startup)
+application = Stream(FastLane(room, buffer, settings.REDIS_URL) if settings.LIKES_FASTLANE else room, snapshot, startup=startup)

@@ -76,7 +76,8 @@ class Site:
     def __init__(self, process: type[Process], **environment: str) -> None:
         self.port = free_port()
         command = [sys.executable, "-m", "uvicorn", "likesite.asgi:application", "--host", "127.0.0.1"]
-        options = ["--port", str(self.port), "--timeout-graceful-shutdown", "3"]
+        options = ["--port", str(self.port), "--timeout-graceful-shutdown", "3", "--no-access-log"]
+        options += ["--http", "likesite.protocol:Protocol"]
         self.process = process([*command, *options], folder("web") / "log", **environment).start()
 
     def wait_ready(self) -> Site:

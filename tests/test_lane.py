@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -18,15 +17,30 @@ class Trips:
 
     def __init__(self) -> None:
         self.groups: list[list[int]] = []
-        self.open = threading.Semaphore(0)
+        self.open = asyncio.Semaphore(0)
+        self.leaving = asyncio.Event()
         self.broken = False
 
-    def __call__(self, calls: Sequence[int]) -> list[int | Exception]:
+    async def __call__(self, calls: Sequence[int]) -> list[int | Exception]:
         self.groups.append(list(calls))
-        assert self.open.acquire(timeout=WAIT)
+        self.leaving.set()
+        async with asyncio.timeout(WAIT):
+            await self.open.acquire()
         if self.broken:
             raise OSError("the trip failed")
         return [call * 10 if call >= 0 else ValueError(call) for call in calls]
+
+    def let(self, number: int = 1) -> None:
+        """Let so many trips arrive."""
+        for _ in range(number):
+            self.open.release()
+
+    async def left(self, number: int) -> None:
+        """Wait until so many trips have left."""
+        async with asyncio.timeout(WAIT):
+            while len(self.groups) < number:
+                await self.leaving.wait()
+                self.leaving.clear()
 
 
 def lane(trips: Trips, most_waiting: int = 100, most_a_trip: int = 3) -> Lane[int, int]:
@@ -46,10 +60,12 @@ def test_calls_gather_while_a_trip_is_under_way() -> None:
     async def scene() -> None:
         trips = Trips()
         mine = lane(trips)
-        waiting = [mine.join(call) for call in range(5)]
-        trips.open.release(3)
-        assert await answers(waiting) == [0, 10, 20, 30, 40]
-        assert trips.groups == [[0], [1, 2, 3], [4]]
+        waiting = [mine.join(call) for call in range(2)]  # in one turn of the loop: these go together
+        await trips.left(1)
+        waiting += [mine.join(call) for call in range(2, 6)]
+        trips.let(3)
+        assert await answers(waiting) == [0, 10, 20, 30, 40, 50]
+        assert trips.groups == [[0, 1], [2, 3, 4], [5]]
 
     in_a_loop(scene)
 
@@ -60,12 +76,12 @@ def test_a_call_that_fails_or_is_given_up_touches_no_other() -> None:
         mine = lane(trips)
         waiting = [mine.join(call) for call in (1, -2, 3, 4)]
         waiting[2].cancel()
-        trips.open.release(2)
+        trips.let(2)
         told = await answers(waiting)
         assert [told[0], told[3]] == [10, 40]
         assert isinstance(told[1], ValueError)
         assert isinstance(told[2], asyncio.CancelledError)
-        trips.open.release()
+        trips.let()
         assert await answers([mine.join(5)]) == [50]
 
     in_a_loop(scene)
@@ -76,11 +92,13 @@ def test_a_trip_that_fails_strands_those_behind_it_and_the_lane_goes_on() -> Non
         trips = Trips()
         mine = lane(trips)
         trips.broken = True
-        waiting = [mine.join(call) for call in range(3)]
-        trips.open.release()
+        waiting = [mine.join(0)]
+        await trips.left(1)
+        waiting += [mine.join(call) for call in (1, 2)]
+        trips.let()
         assert [type(told) for told in await answers(waiting)] == [OSError, KeyError, KeyError]
         trips.broken = False
-        trips.open.release()
+        trips.let()
         assert await answers([mine.join(7)]) == [70]
         assert trips.groups == [[0], [7]]
 
@@ -94,7 +112,24 @@ def test_more_than_may_wait_are_turned_away_at_once() -> None:
         waiting = [mine.join(call) for call in range(4)]
         with pytest.raises(Full):
             mine.join(4)
-        trips.open.release(2)
+        trips.let(2)
         assert await answers(waiting) == [0, 10, 20, 30]
+
+    in_a_loop(scene)
+
+
+def test_one_who_cannot_take_an_answer_stops_nobody_else() -> None:
+    async def scene() -> None:
+        trips = Trips()
+        mine = lane(trips)
+
+        def refuses(_: int | Exception) -> None:
+            raise RuntimeError("a connection that is gone")
+
+        mine.call(1, refuses)
+        other = mine.join(2)
+        trips.let(2)
+        assert await answers([other]) == [20]
+        assert await answers([mine.join(3)]) == [30]
 
     in_a_loop(scene)

@@ -19,7 +19,8 @@ LAYERS = (
     ("the doors: Redis, SQL, the streams' channel", "buffer books ledger events"),
     ("the doors joined; parts of rooms", "api counts audit admission bodies heads lifespan mailboxes parameters"
                                          " admin.books"),
-    ("the flush; parts of the API", "tasks exceptions pagination serializers snapshots pages"),
+    ("the flush; parts of the API and the lane", "tasks exceptions pagination serializers snapshots pages replies"
+                                                 " trips"),
     ("the hub of the streams; buttons; documents", "hub openapi admin.actions"),
     ("rooms and views", "fastlane stream views health admin.posts"),
     ("what collects them", "metrics admin"),
@@ -53,6 +54,8 @@ WITHOUT_ORM = {
     "stream",
     "lane",
     "heads",
+    "trips",
+    "replies",
     "fastlane",
 }
 STREAM = {"stream", "admission", "hub", "latest", "mailboxes", "snapshots", "lifespan"}

@@ -1,68 +1,76 @@
 -- Promise: each like of this call is counted whole or not at all, and once under its Idempotency-Key.
 --
 -- KEYS  1 dirty  2 inflight  3 accepted  4 version  5 since  6 epoch  7 the key of the whole call
---       then for each like: its pending, its base, its own key
+--       then for each like: its pending, its base;  then the own key of each like that has one
 -- ARGV  1 seconds an answer is kept   2 a UUID, for the epoch that begins with a first like
 --       3 what to keep under key 7; "" when the call has no key
---       then for each like: post, count, "1" when it has a key of its own
+--       4 how many of the likes have a key of their own: the last ones   then for each like: post, count
 --
 -- Answers {kept answer of the call or false, {status, base, inflight, pending, version} for each like}
 -- with status 0 cold (nothing written), 1 counted, 2 answered before. A call under a key that meets a
 -- cold post writes nothing at all. `base` stays a string: Lua's numbers end at 2^53.
 
+local call = redis.call
 local keep, call_answer = ARGV[1], ARGV[3]
-local count = (#ARGV - 3) / 3
+local count = (#ARGV - 4) / 2
+local plain = count - tonumber(ARGV[4])
+local COLD = {0, '0', '0', 0, '0'}
 local answers = {}
 
 if call_answer ~= '' then
-  local kept = redis.call('GET', KEYS[7])
+  local kept = call('GET', KEYS[7])
   if kept then return {kept, answers} end
   local cold = false
   for i = 1, count do
-    local base = redis.call('EXISTS', KEYS[7 + i * 3 - 1])
+    local base = call('EXISTS', KEYS[7 + i * 2])
     answers[i] = {base, '0', '0', 0, '0'}
     cold = cold or base == 0
   end
   if cold then return {false, answers} end
 end
 
-local clock = redis.call('TIME')
+local clock = call('TIME')
 local now = clock[1] * 1000000 + clock[2]
-local version = math.max(tonumber(redis.call('GET', KEYS[4]) or '0'), now - 1)
+local version = math.max(tonumber(call('GET', KEYS[4]) or '0'), now - 1)
+local moving = call('EXISTS', KEYS[2]) == 1
 local accepted = 0
 
 for i = 1, count do
-  local pending_key, base_key, own_key = KEYS[7 + i * 3 - 2], KEYS[7 + i * 3 - 1], KEYS[7 + i * 3]
-  local post, likes, keyed = ARGV[3 + i * 3 - 2], ARGV[3 + i * 3 - 1], ARGV[3 + i * 3] == '1'
-  local kept = keyed and redis.call('GET', own_key)
-  local base = not kept and redis.call('GET', base_key)
+  local pending_key, base_key = KEYS[6 + i * 2], KEYS[7 + i * 2]
+  local post, likes = ARGV[3 + i * 2], ARGV[4 + i * 2]
+  local own_key = i > plain and KEYS[7 + count * 2 + i - plain]
+  local kept = own_key and call('GET', own_key)
+  local base = not kept and call('GET', base_key)
   if kept then
     local parts = {2}
     for part in string.gmatch(kept, '%S+') do parts[#parts + 1] = part end
     answers[i] = parts
   elseif not base then
-    answers[i] = {0, '0', '0', 0, '0'}
+    answers[i] = COLD
   else
     -- First, as Redis at its memory limit refuses a script at its first write and never later.
-    local pending = redis.call('INCRBY', pending_key, likes)
-    redis.call('SADD', KEYS[1], post)
-    redis.call('PERSIST', base_key)
-    local inflight = redis.call('HGET', KEYS[2], post) or '0'
+    local pending = call('INCRBY', pending_key, likes)
+    local added = tonumber(likes)
+    if pending == added then -- a new counter; one that was there is in `dirty`, and its base has no expiry
+      call('SADD', KEYS[1], post)
+      call('PERSIST', base_key)
+      call('SET', KEYS[5], string.format('%.0f', now), 'NX')
+      call('SET', KEYS[6], ARGV[2], 'NX')
+    end
+    local inflight = moving and call('HGET', KEYS[2], post) or '0'
     version = version + 1
-    accepted = accepted + tonumber(likes)
+    accepted = accepted + added
     local shown = string.format('%.0f', version)
     answers[i] = {1, base, inflight, pending, shown}
-    if keyed then
-      redis.call('SET', own_key, table.concat({base, inflight, string.format('%.0f', pending), shown}, ' '), 'EX', keep)
+    if own_key then
+      call('SET', own_key, table.concat({base, inflight, string.format('%.0f', pending), shown}, ' '), 'EX', keep)
     end
   end
 end
 
 if accepted > 0 then
-  redis.call('INCRBY', KEYS[3], string.format('%.0f', accepted))
-  redis.call('SET', KEYS[4], string.format('%.0f', version))
-  redis.call('SET', KEYS[5], string.format('%.0f', now), 'NX')
-  redis.call('SET', KEYS[6], ARGV[2], 'NX')
+  call('INCRBY', KEYS[3], string.format('%.0f', accepted))
+  call('SET', KEYS[4], string.format('%.0f', version))
 end
-if call_answer ~= '' then redis.call('SET', KEYS[7], call_answer, 'EX', keep) end
+if call_answer ~= '' then call('SET', KEYS[7], call_answer, 'EX', keep) end
 return {false, answers}

@@ -139,7 +139,7 @@ class Machine:
         # Seconds: open streams would keep it from ever ending. The access log would cost as much as a like. Nothing
         # here speaks WebSocket, and Django would write a traceback for each stranger who does.
         options = ["--workers", self.settings["WEB_WORKERS"], "--timeout-graceful-shutdown", "3", "--no-access-log"]
-        options += ["--ws", "none"]
+        options += ["--ws", "none", "--http", "likesite.protocol:Protocol"]
         command = _python("uvicorn", "likesite.asgi:application", *place, *options)
         # Where several processes put what each has measured, for the one that is asked.
         alone = self.settings["WEB_WORKERS"] == "1"
