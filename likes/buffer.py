@@ -66,17 +66,21 @@ class Buffer(Survey):
     def _like_calls(self, likes: Sequence[Like], groups: Mapping[int, Sequence[int]]) -> list[Call]:
         return [self._like_call(shard, [likes[place] for place in group]) for shard, group in groups.items()]
 
-    def like_under_key(self, key: str, calls: Mapping[int, tuple[Sequence[Like], str]]) -> dict[int, str | None]:
+    def like_under_key(
+        self, key: str, calls: Mapping[int, tuple[Sequence[Like], str]]
+    ) -> dict[int, tuple[str | None, list[Counted | None]]]:
         """Count, for each shard, its likes under one key of the whole call and keep the answer given beside them.
 
-        Returns the answer kept for each shard, now or before; None where a post was cold and nothing was written.
-        Raises Unavailable.
+        Returns for each shard the answer kept, now or before, and what was counted now; no answer, and nothing counted,
+        where a post was cold and nothing was written. Raises Unavailable.
         """
         replies = send(self.client, [self._like_call(s, likes, key, keep) for s, (likes, keep) in calls.items()])
-        answers: dict[int, str | None] = {}
+        answers: dict[int, tuple[str | None, list[Counted | None]]] = {}
         for (shard, (_, keep)), (kept, entries) in zip(calls.items(), replies, strict=True):
-            cold = any(entry[0] == COLD for entry in entries)
-            answers[shard] = kept or (None if cold else keep)
+            if any(entry[0] == COLD for entry in entries):
+                answers[shard] = None, []
+            else:
+                answers[shard] = kept or keep, [_counted(entry) for entry in entries]
         return answers
 
     def kept_answers(self, key: str) -> dict[int, str]:

@@ -16,6 +16,7 @@ from typing import Any
 from django.conf import settings
 
 from likes import problems
+from likes.announcer import announcer
 from likes.asgi_types import App, Receive, Scope, Send
 from likes.buffer import Broken, Buffer, Counted, Like, Total, Unavailable
 from likes.heads import Head, Heads
@@ -105,7 +106,9 @@ class FastLane:
         """Count a group of likes: those of one post that have no key as one, each answered with its own total."""
         together = Counter(like.post for like in likes if like.key is None)
         keyed = [like for like in likes if like.key is not None]
-        answers = self._buffer.like_each([*(Like(post, count) for post, count in together.items()), *keyed])
+        sent = [*(Like(post, count) for post, count in together.items()), *keyed]
+        answers = self._buffer.like_each(sent)
+        announcer.tell_likes(sent, answers)
         of_post = dict(zip(together, answers, strict=False))
         of_keyed = iter(answers[len(together) :])
         counted: list[Counted | Exception | None] = []

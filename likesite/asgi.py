@@ -14,6 +14,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "likesite.settings")
 django_application = cast(App, get_asgi_application())  # mappings of ASGI, narrower in the stubs than in truth
 
 from likes import books, counts  # noqa: E402 - models can be imported only now
+from likes.announcer import announcer  # noqa: E402
 from likes.bodies import BoundedBody  # noqa: E402
 from likes.buffer import Total, buffer  # noqa: E402
 from likes.fastlane import FastLane  # noqa: E402
@@ -41,5 +42,7 @@ def startup() -> None:
         close_old_connections()
 
 
+announcer.open()
 room = BoundedBody(django_application)
-application = Stream(FastLane(room, buffer) if settings.LIKES_FASTLANE else room, snapshot, startup=startup)
+front = FastLane(room, buffer) if settings.LIKES_FASTLANE else room
+application = Stream(front, snapshot, startup=startup, shutdown=announcer.close)
