@@ -102,12 +102,12 @@ def gunicorn(application: str, threads: int) -> Contender:
 
 def naive_django() -> Contender:
     """Start the Django view that runs one UPDATE a like."""
-    return gunicorn("naive_django:application", threads=int(os.environ.get("T", "4")))
+    return gunicorn("naive_django:application", threads=4)  # more of them wait for the same row
 
 
 def flask() -> Contender:
     """Start the Flask view that pushes likes onto a list."""
-    return gunicorn("flask_lpush:application", threads=int(os.environ.get("T", "4")))
+    return gunicorn("flask_lpush:application", threads=16)  # fewer are slower here, more are not faster
 
 
 def express() -> Contender:
@@ -116,14 +116,21 @@ def express() -> Contender:
     if not node or not npm:
         raise Absent("Node.js and npm (Debian: apt install nodejs npm)")
     home, port = PEERS / "express", free_port()
-    installed, lock = home / "node_modules" / ".package-lock.json", home / "package-lock.json"
-    if not installed.exists() or installed.stat().st_mtime < lock.stat().st_mtime:
-        command = [npm, "ci", "--omit=dev", "--no-audit", "--no-fund"]
-        done = subprocess.run(command, cwd=home, capture_output=True, text=True, timeout=INSTALL_SECONDS, check=False)
-        if done.returncode:
-            raise Absent(f"its packages (npm ci in {home.relative_to(PEERS.parent.parent)} failed)")
+    install(npm, home)
     place = {"PORT": str(port), "REDIS_SOCKET": redis_socket()}
     return Contender(port, [node, str(home / "server.js")], NODE_ENV="production", **place)
+
+
+def install(npm: str, home: Path) -> None:
+    """Install the packages of a lock, unless that was done before; raises Absent."""
+    installed, lock = home / "node_modules" / ".package-lock.json", home / "package-lock.json"
+    if installed.exists() and installed.stat().st_mtime >= lock.stat().st_mtime:
+        return
+    try:
+        command = [npm, "ci", "--omit=dev", "--no-audit", "--no-fund"]
+        subprocess.run(command, cwd=home, capture_output=True, timeout=INSTALL_SECONDS, check=True)
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+        raise Absent(f"its packages, and `npm ci` in bench/peers/{home.name} failed") from error
 
 
 def nginx() -> Contender:

@@ -37,7 +37,7 @@ def figures_table(found: Rounds, absent: dict[str, str], turns: Sequence[Turn], 
     for turn in turns:
         figures = found[turn.who, turn.load]
         if not figures:
-            rows.append([f"{turn.name}: absent, needs {absent[turn.who]}", *[NOTHING] * 8])
+            rows.append([f"{turn.name} (absent: needs {absent[turn.who]})", *[NOTHING] * 8])
             continue
         values = [median(figures, value) for value in FIGURES.values()]
         web, store = median(figures, lambda one: one.web), median(figures, lambda one: one.store)

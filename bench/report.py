@@ -11,6 +11,7 @@ import platform
 import re
 import shlex
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -103,7 +104,7 @@ def as_section(section: str, tables: Sequence[Table], versions: Mapping[str, str
     used = ", ".join(f"{name} {number}" for name, number in versions.items())
     parts = [
         f"<!-- {section} -->\n## {SECTIONS[section]}",
-        f"`{command}`, {datetime.now(UTC):%Y-%m-%d}. {machine()}. {used}.",
+        wrapped(f"`{command}`, {datetime.now(UTC):%Y-%m-%d}. {machine()}. {used}."),
         *(as_markdown(table) for table in tables),
         f"<!-- /{section} -->\n",
     ]
@@ -132,11 +133,16 @@ def as_text(table: Table) -> str:
         "  ".join(cell.rjust(width) if column else cell.ljust(width) for column, (cell, width) in enumerate(cells))
         for cells in ([*zip(line, widths, strict=True)] for line in lines)
     ]
-    return "\n".join(part for part in [table.title, *aligned, table.note] if part)
+    return "\n".join(part for part in [table.title, *aligned, wrapped(table.note)] if part)
 
 
 def as_markdown(table: Table) -> str:
     """Return a table as Markdown."""
     rule = ["---", *["--:"] * (len(table.columns) - 1)]
     lines = [f"| {' | '.join(cells)} |" for cells in [table.columns, rule, *table.rows]]
-    return "\n\n".join(part for part in [f"### {table.title}", "\n".join(lines), table.note] if part)
+    return "\n\n".join(part for part in [f"### {table.title}", "\n".join(lines), wrapped(table.note)] if part)
+
+
+def wrapped(text: str) -> str:
+    """Return paragraphs of lines as long as those of our other pages."""
+    return "\n\n".join(textwrap.fill(part, 120, break_on_hyphens=False) for part in text.split("\n\n"))

@@ -11,15 +11,13 @@ import os
 import statistics
 from collections.abc import Callable, Sequence
 
+from django.apps import apps
+
 from bench import report, servers
+from bench.streams.legs import Leg, Plan, ours, peer
+from bench.streams.site import Site
+from bench.streams.unread import EVENTS, READERS, Unread, unread
 from likesite.machine.launch import raise_file_limit
-
-servers.start()
-
-from bench.streams.legs import Leg, Plan, ours, peer  # noqa: E402  once the servers' addresses are in the environment
-from bench.streams.site import Site  # noqa: E402
-from bench.streams.unread import READERS, Unread, unread  # noqa: E402
-from likes.models import Post  # noqa: E402
 
 SIDES = ("likesite", "django-eventstream")
 POSTS = 1_000  # that the readers who never read listen to
@@ -53,8 +51,8 @@ def answered(leg: Leg) -> list[float]:
 
 
 def cost(rounds: Rounds) -> report.Table:
-    columns = ["streams", "open", "events/s to each", "web CPU", "µs a delivery", "of peer's", "KiB a stream",
-               "of peer's", "threads a stream", "ended stale", "readers CPU"]  # fmt: skip
+    columns = ["streams", "open", "events/s to each", "web CPU", "µs a delivery", "of peer's", "sent alike",
+               "of peer's", "KiB a stream", "of peer's", "threads a stream", "ended stale", "readers CPU"]  # fmt: skip
     rows = [row(rounds, *which) for which in rounds]
     return report.Table("Deliveries and open streams", columns, rows, notes(rounds))
 
@@ -62,16 +60,18 @@ def cost(rounds: Rounds) -> report.Table:
 def row(rounds: Rounds, side: str, streams: int) -> list[str]:
     legs = rounds[side, streams]
     mine = side == SIDES[0]
-    ratios = [ratio(rounds, streams, figure) if mine else None for figure in (delivery, memory)]
+    ratios = [shown(ratio(rounds, streams, figure)) if mine else "" for figure in (delivery, announced, memory)]
     return [
         f"{side}, {streams:,}",
         f"{median(legs, lambda leg: leg.opened):,.0f}",
         f"{median(legs, lambda leg: leg.events_each):.1f}",
         f"{median(legs, lambda leg: leg.load.cpu / leg.load.seconds):.0%}",
         f"{median(legs, delivery):.1f}",
-        "" if ratios[0] is None else f"{ratios[0]:.2f}",
+        ratios[0],
+        f"{median(legs, announced):.1f}",
+        ratios[1],
         f"{median(legs, memory):.1f}",
-        "" if ratios[1] is None else f"{ratios[1]:.2f}",
+        ratios[2],
         f"{median(legs, lambda leg: leg.threads):.2f}",
         f"{max(leg.stale for leg in legs):,}",
         f"{median(legs, lambda leg: leg.readers):.0%}",
@@ -80,6 +80,14 @@ def row(rounds: Rounds, side: str, streams: int) -> list[str]:
 
 def delivery(leg: Leg) -> float:
     return leg.microseconds
+
+
+def announced(leg: Leg) -> float:
+    return leg.announced
+
+
+def shown(quotient: float | None) -> str:
+    return report.NOT_MEASURED if quotient is None else f"{quotient:.2f}"
 
 
 def memory(leg: Leg) -> float:
@@ -121,7 +129,9 @@ def never(found: Sequence[Unread]) -> report.Table:
     told, grown = statistics.median(one.told for one in found), statistics.median(one.grown for one in found)
     row = [f"{READERS} readers", f"{told:,.0f} KiB", f"{grown:,.0f} KiB", f"{grown / told:.3f}"]
     columns = ["streams that nobody reads", "told to a reader who reads", "grown for each who does not", "ratio"]
-    note = f"Likes of {POSTS:,} posts, all of them listened to; USS of the process, less what it grows by without them."
+    note = (
+        f"{POSTS:,} totals, {EVENTS} times a second, to all of them; USS of the process, less its growth without them."
+    )
     return report.Table("Readers that take nothing", columns, [row], note)
 
 
@@ -141,6 +151,11 @@ def promises(rounds: Rounds) -> report.Table:
     ])  # fmt: skip
 
 
+def make_posts() -> list[int]:
+    model = apps.get_model("likes", "Post")  # it cannot be imported before the servers' addresses are known
+    return [post.pk for post in model.objects.bulk_create([model(title=f"post {n}") for n in range(POSTS)])]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="bench stream", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
@@ -150,7 +165,8 @@ def main() -> None:
     report.add_options(parser)
     options = parser.parse_args()
     raise_file_limit()
-    posts = [post.pk for post in Post.objects.bulk_create([Post(title=f"post {n}") for n in range(POSTS)])]
+    servers.start()
+    posts = make_posts()
     plan, site = Plan(options.seconds, options.rate, posts[0]), Site()
     rounds: Rounds = {(side, streams): [] for streams in options.streams for side in SIDES}
     ignored: list[Unread] = []

@@ -36,7 +36,11 @@ from django.db import connection  # noqa: E402
 from django.test.utils import setup_test_environment  # noqa: E402
 
 from likes import books, counts  # noqa: E402
-from likes.buffer import buffer  # noqa: E402
+from likes.buffer import ACK, DRAIN, LIKE, SETTLE, TOTALS, buffer, flusher  # noqa: E402
+from likes.wire import connect  # noqa: E402
+from tests.proxy import Proxy  # noqa: E402
+
+REPLY = 0.6  # seconds; the product waits longer for Redis, and each test of a lost reply would with it
 
 setup_test_environment()
 call_command("migrate", verbosity=0)
@@ -75,6 +79,18 @@ def empty_database() -> None:
 def redis() -> Server:
     """The Redis that counts."""
     return REDIS
+
+
+@pytest.fixture
+def line(redis: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+    """Put a proxy between the product and a Redis that knows every script, so that a call is one round trip."""
+    for script in (LIKE, TOTALS, DRAIN, ACK, SETTLE):
+        flusher.client.script_load(script.source)
+    proxy = Proxy(redis.server.socket)
+    for door in (buffer, flusher):
+        monkeypatch.setattr(door, "client", connect(proxy.url, REPLY))
+    yield proxy
+    proxy.close()
 
 
 @pytest.fixture

@@ -91,8 +91,10 @@ class Door:
         return self.begin(*calls).result(PATIENCE)
 
     def begin(self, *calls: Call) -> Future[list[Any]]:
-        """As `at_once`, and go on; `cancel()` of what is returned is what a server does when a client hangs up."""
-        return asyncio.run_coroutine_threadsafe(self._all(calls), loop())
+        """As `at_once`, and go on when all have come; `cancel()` is what a server does when a client hangs up."""
+        told = asyncio.run_coroutine_threadsafe(self._all(calls), loop())
+        asyncio.run_coroutine_threadsafe(turns(), loop()).result(PATIENCE)
+        return told
 
     async def _all(self, calls: Sequence[Call]) -> list[Any]:
         return list(await asyncio.gather(*map(self._one, calls)))
@@ -100,6 +102,12 @@ class Door:
     async def _one(self, call: Call) -> Any:
         answer = await ask(self._app, call)
         return told(call, answer)
+
+
+async def turns() -> None:
+    """Let the loop turn until the calls that have just begun wait for something."""
+    for _ in range(5):
+        await asyncio.sleep(0)
 
 
 def given(result: Any) -> Any:

@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 
-from bench import report
+from bench import contenders, front_tables, report
+from bench.load import Outcome
 from bench.report import Table, Target
+from bench.turns import EXPRESS, LANE, TURNS, Figures, Load, check
 from likesite.machine import console
 from tests.servers import ROOT
 
@@ -99,3 +101,37 @@ def test_a_target_says_whether_it_is_met_and_an_absent_peer_meets_none() -> None
         ["rate", "≥ 3.5", "3.49", "no"],
         ["screen", "≤ 100 ms", "not measured", "not measured"],
     ]
+
+
+def test_a_peer_that_is_not_installed_is_named_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setattr(contenders, "NGINX_PLACES", ())
+    with pytest.raises(contenders.Absent, match=r"Node\.js and npm .*apt install nodejs npm"):
+        contenders.express()
+    with pytest.raises(contenders.Absent, match=r"nginx.*libnginx-mod-http-lua lua-nginx-redis"):
+        contenders.nginx()
+
+
+def test_an_absent_peer_has_a_row_and_no_ratio() -> None:
+    turns = [turn for turn in TURNS if turn.who in (LANE, EXPRESS) and turn.load == "hot"]
+    found = {(LANE, "hot"): [Figures(20_000, 3, 9, 30, 10, 0, 0)], (EXPRESS, "hot"): []}
+    table = front_tables.figures_table(found, {EXPRESS: "Node.js"}, turns, "")
+    assert table.rows[0][1:7] == ["20,000", "3.00", "9.00", "30.0", "10.0", "40.0"]
+    assert table.rows[1][0] == "Express, INCR: one hot post (absent: needs Node.js)"
+    assert front_tables.ratios_table(found, turns, EXPRESS).rows[0] == ["likesite: one hot post", *["-"] * 4]
+    assert {target.met for target in front_tables.promised(found)} == {report.NOT_MEASURED}
+
+
+def test_a_ratio_is_the_median_of_the_ratios_of_the_rounds() -> None:
+    ours = [Figures(1, 1, 1, web, 0, 0, 0) for web in (1, 4, 100)]
+    theirs = [Figures(1, 1, 1, web, 0, 0, 0) for web in (2, 4, 50)]
+    assert front_tables.ratio(ours, theirs, front_tables.FIGURES["CPU"]) == 1
+
+
+@pytest.mark.parametrize("counted", [299, 309])
+def test_a_turn_whose_likes_were_lost_or_doubled_ends_the_benchmark(counted: int) -> None:
+    outcome = Outcome(answered=102, refused=2, broken=0, seconds=1, p50=1, p99=1)
+    asked = Load("three a request", entries=3, connections=0)
+    check(outcome, asked, 300)
+    with pytest.raises(RuntimeError, match=f"300 likes were acknowledged and {counted} counted"):
+        check(outcome, asked, counted)

@@ -18,26 +18,13 @@ from likes.wire import connect
 from tests import doors
 from tests.doors import DOORS, Door
 from tests.proxy import Fault, Proxy, keep
-from tests.servers import Server, free_port, valkey
+from tests.servers import free_port, valkey
 from tests.stack import make_posts, persisted
 
 PROMISED = 1.5  # seconds until a like without Redis is answered
 SLACK = 3  # times that, on a busy machine
-REPLY = 0.6  # seconds; the product waits longer, and each of these tests would with it
 SYNCED = b"*2\r\n:1\r\n:0\r\n"  # what WAITAOF answers once the write is on disk
 UNSYNCED = b"*2\r\n:0\r\n:0\r\n"
-
-
-@pytest.fixture
-def line(redis: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
-    """Put a proxy between the product and a Redis that knows every script, so that a call is one round trip."""
-    for script in (LIKE, TOTALS, DRAIN, ACK, SETTLE):
-        flusher.client.script_load(script.source)
-    proxy = Proxy(redis.server.socket)
-    for door in (buffer, flusher):
-        monkeypatch.setattr(door, "client", connect(proxy.url, REPLY))
-    yield proxy
-    proxy.close()
 
 
 @pytest.fixture(params=DOORS)

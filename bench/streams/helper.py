@@ -41,6 +41,12 @@ class Helper:
             raise RuntimeError(f"{self._popen.args!r} did not answer {do!r}")
         return json.loads(line)
 
+    def __enter__(self) -> Helper:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
     def end(self) -> None:
         """Kill it: it holds nothing."""
         self._popen.kill()

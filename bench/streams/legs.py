@@ -11,7 +11,7 @@ import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bench.streams.audience import Audience
@@ -19,6 +19,8 @@ from bench.streams.helper import Helper
 from bench.streams.site import OURS, PEER, Site, Web
 
 CHANNEL = "likes"
+ANNOUNCING = "bench.streams.announcing"
+SENDER = "bench.peers.eventstream_django.sender"
 IDLE_SECONDS = 3.0
 WARM_SECONDS = 1.0
 LEAST_EVENTS = 0.5  # a second to each stream: what the peer is sent where ours sent next to nothing
@@ -53,8 +55,11 @@ class Leg:
     threads: float  # for each stream
     load: Used
     events: int
+    waiting: float  # CPU seconds a second of the process while every stream is idle
     microseconds: float  # of CPU, for each event delivered
+    announced: float  # the same, where another process sends the events and ours takes no likes
     readers: float  # CPU seconds a second
+    total: int  # after the last like
     stale: int
     late: float  # seconds that the load was behind its schedule, at the worst
     since_written: list[float]
@@ -70,9 +75,8 @@ Load = Callable[[float], tuple[Used, dict[str, Any]]]  # for so many seconds
 
 
 def ours(site: Site, plan: Plan, streams: int) -> Leg:
-    """Return what our streams cost while likes come in over HTTP."""
-    with opened(site, OURS) as (web, audience):
-        client = Helper("bench.streams.likes", str(web.port))
+    """Return what our streams cost while likes come in over HTTP, and when totals are only announced to them."""
+    with opened(site, OURS) as (web, audience), Helper("bench.streams.likes", str(web.port)) as client:
 
         def like(seconds: float) -> tuple[Used, dict[str, Any]]:
             path, likes = f"/api/v1/posts/{plan.post}/like", int(plan.rate * seconds)
@@ -83,30 +87,36 @@ def ours(site: Site, plan: Plan, streams: int) -> Leg:
                 raise RuntimeError(f"not all likes were taken: {answer['statuses']}, {answer['lost']} lost")
             return int(json.loads(web.get(f"/api/v1/posts/{plan.post}/likes"))["likes"])
 
-        try:
-            return leg(web, audience, like, final, plan.seconds, streams, f"/events?post={plan.post}")
-        finally:
-            client.end()
+        found = leg(web, audience, like, final, plan.seconds, streams, f"/events?post={plan.post}")
+        with Helper(ANNOUNCING, str(found.total), str(plan.post)) as sender:
+            audience.mark()
+            used, _ = sending(web, sender, plan, found.events_each)(plan.seconds)
+            told = audience.told()
+        return replace(found, announced=(used.cpu - found.waiting * used.seconds) / told.events * 1e6)
 
 
 def peer(site: Site, plan: Plan, streams: int, rate: float) -> Leg:
     """Return what django-eventstream's view costs while it is sent `rate` events a second."""
-    with opened(site, PEER) as (web, audience):
-        sender = Helper("bench.peers.eventstream_django.sender")
-        paced = max(rate, LEAST_EVENTS)
-        each = max(1, round(plan.rate / paced))
+    with opened(site, PEER) as (web, audience), Helper(SENDER, CHANNEL) as sender:
+        send = sending(web, sender, plan, rate)
+        return leg(web, audience, send, last_total, plan.seconds, streams, f"/events/?channel={CHANNEL}")
 
-        def send(seconds: float) -> tuple[Used, dict[str, Any]]:
-            events = max(1, round(paced * seconds))
-            return spent(web, lambda: sender.ask("run", channel=CHANNEL, events=events, rate=paced, count=each))
 
-        def final(answer: dict[str, Any]) -> int:
-            return int(answer["likes"][-1][2])
+def sending(web: Web, sender: Helper, plan: Plan, rate: float) -> Load:
+    """Return the load of a sender that tells as many likes in `rate` events a second."""
+    paced = max(rate, LEAST_EVENTS)
+    each = max(1, round(plan.rate / paced))
 
-        try:
-            return leg(web, audience, send, final, plan.seconds, streams, f"/events/?channel={CHANNEL}")
-        finally:
-            sender.end()
+    def send(seconds: float) -> tuple[Used, dict[str, Any]]:
+        events = max(1, round(paced * seconds))
+        return spent(web, lambda: sender.ask("run", events=events, rate=paced, count=each))
+
+    return send
+
+
+def last_total(answer: dict[str, Any]) -> int:
+    """Return the total that was sent last."""
+    return int(answer["likes"][-1][2])
 
 
 @contextmanager
@@ -137,7 +147,8 @@ def leg(
     audience.mark()
     both, answer = load(seconds)
     told = audience.told()
-    stale = audience.stale(final(answer))
+    total = final(answer)
+    stale = audience.stale(total)
     unit = (alone.cpu - idle * alone.seconds) / alone.units
     deliveries = both.cpu - waiting * both.seconds - unit * both.units
     seen = audience.seen()
@@ -149,8 +160,11 @@ def leg(
         threads=(after.threads - before.threads) / present,
         load=both,
         events=told.events,
+        waiting=waiting,
         microseconds=deliveries / told.events * 1e6,
+        announced=deliveries / told.events * 1e6,
         readers=told.cpu / both.seconds,
+        total=total,
         stale=stale + told.ended,
         late=answer["late"],
         since_written=latencies([(written, total) for written, _, total in answer["likes"]], seen),

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from typing import Any
 
 from bench.streams.helper import Helper
-from bench.streams.site import OURS, Site, Web
+from bench.streams.site import OURS, Site
 
-READERS = 20
-CALLS = 20  # bulk calls a second, each a like of every post
+READERS = 100
+EVENTS = 20  # a second, each of every post
 PATH = "/events"
 
 
@@ -23,36 +21,25 @@ class Unread:
 
 
 def unread(site: Site, posts: list[int], seconds: float) -> Unread:
-    """Like many posts at once, without and with readers of all of them who take nothing."""
+    """Announce many posts, without and with readers of all of them who take nothing."""
     web = site.web(OURS)
-    client, reading, stuck = Helper("bench.streams.likes", str(web.port)), *readers(web)
-    body = json.dumps({"likes": [{"post": post, "count": 1} for post in posts]}, separators=(",", ":"))
 
-    def like() -> dict[str, Any]:
-        calls = int(CALLS * seconds)
-        answer: dict[str, Any] = client.ask("run", path="/api/v1/likes", requests=calls, rate=CALLS, body=body)
-        if set(answer["statuses"]) != {"202"}:
-            raise RuntimeError(f"not all likes were taken: {answer['statuses']}")
-        return answer
+    def growth() -> int:
+        before = web.look().memory
+        sender.ask("run", events=round(EVENTS * seconds), rate=EVENTS, count=1)
+        return web.look().memory - before
 
+    sender = Helper("bench.streams.announcing", "0", *map(str, posts))
+    reading, stuck = (Helper("bench.streams.reader", str(web.port)) for _ in range(2))
     try:
         reading.ask("open", streams=1, path=PATH)
-        like()
-        before = web.look().memory
-        like()
-        without = web.look().memory - before
+        growth()  # whatever it keeps of these posts is there from then on
+        without = growth()
         stuck.ask("stick", streams=READERS, path=PATH)
-        before = web.look().memory
         reading.ask("mark")
-        like()
-        grown = web.look().memory - before - without
+        grown = growth() - without
         return Unread(reading.ask("report")["bytes"] / 1024, grown / 1024 / READERS)
     finally:
-        for helper in (client, reading, stuck):
+        for helper in (sender, reading, stuck):
             helper.end()
         web.end()
-
-
-def readers(web: Web) -> tuple[Helper, Helper]:
-    """Return a process of those who read, and one of those who do not."""
-    return Helper("bench.streams.reader", str(web.port)), Helper("bench.streams.reader", str(web.port))
