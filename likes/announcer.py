@@ -37,7 +37,7 @@ class Announcer:
         self._away = False
 
     def open(self) -> None:
-        """Tell from now on. The thread starts with the first total, so that a server may fork before."""
+        """Tell from now on; the thread starts with the first total."""
         self._work.clear()
         self._open = True
 

@@ -33,16 +33,19 @@ def snapshot(posts: list[int]) -> dict[int, Total]:
 
 
 def startup() -> None:
-    """Refuse to serve a deployment that shards otherwise; without PostgreSQL, warm posts are served all the same."""
+    """Refuse to serve a deployment that shards otherwise, then begin to announce.
+
+    Without PostgreSQL, warm posts are served all the same.
+    """
     try:
         books.check_deployment()
     except (OperationalError, InterfaceError) as error:
         log.warning("deployment unchecked: %s", error)
     finally:
         close_old_connections()
+    announcer.open()
 
 
-announcer.open()
 room = BoundedBody(django_application)
 front = FastLane(room, buffer) if settings.LIKES_FASTLANE else room
 application = Stream(front, snapshot, startup=startup, shutdown=announcer.close)
