@@ -27,7 +27,7 @@ usage: ./run.sh VERB
   manage ...         manage.py ... against what is running
   env                the settings, as NAME=value lines
   pytest ...         the tests, in servers of their own
-  bench [NAME ...]   measure: front, flush, stream or all three, in servers of their own (minutes each)
+  bench [NAME ...]   measure front, flush, stream or all three, in servers of their own; minutes each
   help               this text
 TEXT
 }

@@ -27,8 +27,8 @@ NOTE = """\
 CPU: microseconds per acknowledged like, of the web process and of its store, children included. Same route, status,
 body and headers for all; {connections} connections kept open, {few} for bulk calls. {pinned} The store is one Valkey
 on a unix socket, append-only file, fsync always, and for the Django view PostgreSQL, fsync on. Zipf: 10,000 posts,
-exponent 1. Times are those of a call, of 1,000 entries too. The flush to PostgreSQL is measured on its own. In every turn the totals of likesite grew by what was
-acknowledged, and at most by what was under way at the end."""
+exponent 1. Times are those of a call, of 1,000 entries too. The flush to PostgreSQL is measured on its own. In every
+turn the totals of likesite grew by what was acknowledged, and at most by what was under way at the end."""
 PINNED = "The load generator has a core of its own, web process and store share what is left."
 FREE = "Nothing is tied to a core: this system has no call for it."
 PROGRAMS = {"wrk": ("wrk", "-v"), "Node.js": ("node", "--version"), "nginx": ("nginx", "-v")}
@@ -37,9 +37,9 @@ PROGRAMS = {"wrk": ("wrk", "-v"), "Node.js": ("node", "--version"), "nginx": ("n
 def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="./run.sh bench front", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=int, default=3, help="of each turn that count, after one to warm up")
-    parser.add_argument("--only", nargs="+", metavar="TEXT", help="rows whose name holds one of these")
+    parser.add_argument("--rounds", type=report.positive, default=5)
+    parser.add_argument("--seconds", type=report.positive, default=3, help="of each turn that count")
+    parser.add_argument("--only", nargs="+", metavar="TEXT", help="rows whose name holds one of these; writes nothing")
     parser.add_argument("--no-wrk", action="store_true", help="use the bundled generator although wrk is installed")
     report.add_options(parser)
     return parser.parse_args()
@@ -104,7 +104,7 @@ def main() -> None:
         report.targets(front_tables.promised(found)),
     ]
     generator = "wrk" if wrk else "the bundled generator"
-    report.publish("front", tables, versions=versions(started, generator), write=not options.no_write)
+    report.publish("front", tables, versions=versions(started, generator), write=not (options.no_write or options.only))
 
 
 if __name__ == "__main__":

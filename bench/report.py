@@ -76,6 +76,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-write", action="store_true", help="only print; leave docs/benchmarks.md as it is")
 
 
+def positive(text: str) -> int:
+    """Read a number of rounds or seconds from the command line: 1 or more."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number, 1 or more, not {text!r}")
+    return int(text)
+
+
 def packages(*names: str) -> dict[str, str]:
     """Return the versions of Python and of these installed packages, for `publish`."""
     return {"Python": platform.python_version()} | {name: version(name) for name in names}
