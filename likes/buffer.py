@@ -152,8 +152,10 @@ class Buffer(Survey):
         args: list[str | int] = [batch.id, batch.gen, BASE_SECONDS]
         keys += self.keys(batch.shard, *(f"{name}:{post}" for name in ("base", "pending") for post in batch.likes))
         args += [totals.get(post, "") for post in batch.likes]
-        [[status, version, pending]] = send(self.client, [Call(ACK, keys, args)])
-        return Acked(status, int(version), dict(zip(batch.likes, map(int, pending), strict=True)))
+        [[status, version, places, pending]] = send(self.client, [Call(ACK, keys, args)])
+        posts = list(batch.likes)
+        again = {posts[int(place) - 1]: int(likes) for place, likes in zip(places, pending, strict=True)}
+        return Acked(status, int(version), dict.fromkeys(posts, 0) | again)
 
     def fail(self, batch: Batch) -> int:
         """Count a data error against a batch and return how many it has had. Raises Unavailable."""
