@@ -94,6 +94,7 @@ def main() -> None:
     started = servers.start()
     make_posts()
     course = Course(started, turns, cores[-1:], wrk)
+    course.heat_up(turns)
     found = measure(course, turns, options.rounds, options.seconds)
     note = NOTE.format(
         connections=LOADS["hot"].connections, few=LOADS["bulk"].connections, pinned=PINNED if len(cores) > 1 else FREE

@@ -6,13 +6,17 @@ know what streams tell.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from http import HTTPStatus
 from io import BytesIO
+from ipaddress import IPv6Address, ip_address
 from typing import cast
 
 from corsheaders.middleware import CorsMiddleware
+from django.conf import settings
 from django.core.exceptions import SuspiciousOperation, TooManyFieldsSent
 from django.core.handlers.asgi import ASGIRequest, get_script_prefix
 from django.http import HttpRequest, HttpResponse
@@ -48,16 +52,63 @@ def is_stream(scope: Scope) -> bool:
     return path in (POSTS, PIPELINE)
 
 
-def admit(scope: Scope, *, full: bool) -> HttpResponse:
-    """Return the head of the stream that was asked for, an Opened, or else a whole answer; `full`: no more streams."""
+class Places:
+    """Who holds how many streams of this process. Belongs to one event loop; keeps nothing of who holds none."""
+
+    def __init__(self) -> None:
+        self._taken = 0
+        self._by_address: Counter[str] = Counter()
+
+    def refusal(self, scope: Scope) -> str:
+        """Return why this client may open no stream now, "" where it may."""
+        if self._taken >= settings.LIKES_STREAMS:
+            return "This process holds as many streams as it may."
+        most = settings.LIKES_STREAMS_PER_ADDRESS
+        if most and self._by_address.get(address_of(scope), 0) >= most:
+            return "Your address holds as many streams as it may."
+        return ""
+
+    @contextmanager
+    def taken(self, scope: Scope) -> Iterator[None]:
+        """Hold a place for as long as a stream is open."""
+        address = address_of(scope)
+        self._taken += 1
+        self._by_address[address] += 1
+        try:
+            yield
+        finally:
+            self._taken -= 1
+            self._by_address[address] -= 1
+            if not self._by_address[address]:
+                del self._by_address[address]
+
+
+def address_of(scope: Scope) -> str:
+    """Return whose streams are counted together: an IPv4 address, or the /64 that one IPv6 subscriber has."""
+    client = scope.get("client")
+    text = client[0] if client else ""  # none over a unix socket, behind a proxy that names no client
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return str(text)
+    if not isinstance(address, IPv6Address):
+        return str(address)
+    return str(address.ipv4_mapped or IPv6Address(int(address) >> 64 << 64))
+
+
+def admit(scope: Scope, refusal: str) -> HttpResponse:
+    """Return the head of the stream that was asked for, an Opened, or else a whole answer.
+
+    `refusal`: why a request that is right gets no stream, "" where it gets one.
+    """
     try:
         request = ASGIRequest(scope, BytesIO())
     except UnicodeDecodeError:
         return problems.answer(HTTPStatus.BAD_REQUEST, "The query is not UTF-8.")
-    return cast(HttpResponse, CorsMiddleware(partial(answer, full=full))(request))  # synchronous, as `answer` is
+    return cast(HttpResponse, CorsMiddleware(partial(answer, refusal=refusal))(request))  # synchronous, as `answer` is
 
 
-def answer(request: HttpRequest, *, full: bool) -> HttpResponse:
+def answer(request: HttpRequest, *, refusal: str) -> HttpResponse:
     """Return the answer, as yet without CORS."""
     try:
         request.get_host()
@@ -72,12 +123,12 @@ def answer(request: HttpRequest, *, full: bool) -> HttpResponse:
     except InvalidParameter as error:
         name, rule = error.args
         return problems.answer(HTTPStatus.BAD_REQUEST, f"{name}: {rule}", errors={name: [rule]})
-    return no_room() if full else opened
+    return too_many(refusal) if refusal else opened
 
 
-def no_room() -> HttpResponse:
-    """Return 503, for a stream beyond LIKES_STREAMS."""
-    response = problems.answer(HTTPStatus.SERVICE_UNAVAILABLE, "This process holds as many streams as it may.")
+def too_many(refusal: str) -> HttpResponse:
+    """Return 429, for a stream beyond LIKES_STREAMS or LIKES_STREAMS_PER_ADDRESS."""
+    response = problems.answer(HTTPStatus.TOO_MANY_REQUESTS, refusal)
     response.headers["Retry-After"] = str(RETRY_AFTER)
     return response
 

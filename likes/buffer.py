@@ -56,17 +56,21 @@ class Buffer(Survey):
             groups[self.shard(likes[place].post)].append(place)
         return groups
 
-    def like_under_key(self, key: str, calls: Mapping[int, tuple[Sequence[Like], str]]) -> dict[int, str | None]:
+    def like_under_key(
+        self, key: str, calls: Mapping[int, tuple[Sequence[Like], str]]
+    ) -> dict[int, tuple[str | None, list[Counted | None]]]:
         """Count, for each shard, its likes under one key of the whole call and keep the answer given beside them.
 
-        Returns the answer kept for each shard, now or before; None where a post was cold and nothing was written.
-        Raises Unavailable.
+        Returns for each shard the answer kept, now or before, and what was counted now; no answer, and nothing counted,
+        where a post was cold and nothing was written. Raises Unavailable.
         """
         replies = send(self.client, [self.like_call(s, likes, key, keep) for s, (likes, keep) in calls.items()])
-        answers: dict[int, str | None] = {}
+        answers: dict[int, tuple[str | None, list[Counted | None]]] = {}
         for (shard, (_, keep)), (kept, entries) in zip(calls.items(), replies, strict=True):
-            cold = any(entry[0] == COLD for entry in entries)
-            answers[shard] = kept or (None if cold else keep)
+            if any(entry[0] == COLD for entry in entries):
+                answers[shard] = None, []
+            else:
+                answers[shard] = kept or keep, [_counted(entry) for entry in entries]
         return answers
 
     def kept_answers(self, key: str) -> dict[int, str]:
@@ -142,8 +146,10 @@ class Buffer(Survey):
         args: list[str | int] = [batch.id, batch.gen, BASE_SECONDS]
         keys += self.keys(batch.shard, *(f"{name}:{post}" for name in ("base", "pending") for post in batch.likes))
         args += [totals.get(post, "") for post in batch.likes]
-        [[status, version, pending]] = send(self.client, [Call(ACK, keys, args)])
-        return Acked(status, int(version), dict(zip(batch.likes, map(int, pending), strict=True)))
+        [[status, version, places, pending]] = send(self.client, [Call(ACK, keys, args)])
+        posts = list(batch.likes)
+        again = {posts[int(place) - 1]: int(likes) for place, likes in zip(places, pending, strict=True)}
+        return Acked(status, int(version), dict.fromkeys(posts, 0) | again)
 
     def fail(self, batch: Batch) -> int:
         """Count a data error against a batch and return how many it has had. Raises Unavailable."""

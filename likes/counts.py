@@ -18,6 +18,7 @@ from django.db.models import QuerySet
 
 from likes import books, events, ledger
 from likes.absent import Absent
+from likes.announcer import announcer
 from likes.buffer import Buffer, Counted, Like, Look, Total, Unavailable, buffer, flusher
 from likes.ids import is_post_id
 from likes.models import Post
@@ -97,7 +98,10 @@ def _like_all(likes: Sequence[Like]) -> list[Counted | None]:
     some_counted = False
     while waiting:
         try:
-            counted.update(zip(waiting, buffer.like([likes[i] for i in waiting]), strict=True))
+            sent = [likes[i] for i in waiting]
+            answers = buffer.like(sent)
+            announcer.tell_likes(sent, answers)
+            counted.update(zip(waiting, answers, strict=True))
             cold = [i for i in waiting if counted[i] is None]
             some_counted = some_counted or len(cold) < len(waiting)
             known = totals(likes[i].post for i in cold)
@@ -126,7 +130,10 @@ def _like_under_key(likes: Sequence[Like], key: str) -> BulkLiked:
         try:
             calls = {shard: _part(digest, [by_post[post] for post in parts[shard]], known) for shard in missing}
             answers = buffer.like_under_key(key, calls)
-            kept.update({shard: answer for shard, answer in answers.items() if answer is not None})
+            for shard, (answer, counted) in answers.items():
+                announcer.tell_likes(calls[shard][0], counted)
+                if answer is not None:
+                    kept[shard] = answer
             _refuse_race(digest, kept.values())
             cold = [post for shard in missing if shard not in kept for post in parts[shard] if known[post]]
             found = totals(cold)
@@ -237,8 +244,6 @@ def settle(posts: Iterable[int] | None = None, *, door: Buffer = flusher) -> int
 def announce(posts: Iterable[int]) -> None:
     """Tell the streams totals that changed without a like. What goes wrong is logged: streams read again anyway."""
     try:
-        live = totals(posts)
-        for shard, group in buffer.by_shard(live).items():
-            events.announce(shard, live[group[0]].version, {post: live[post].likes for post in group}, added={})
+        events.announce({post: (total.likes, total.version, 0) for post, total in totals(posts).items()})
     except (Unavailable, events.Unheard) as error:
         log.warning("announce of adjusted totals failed: %s", error)

@@ -1,4 +1,4 @@
-"""What a flush tells the streams: the only importer of django_eventstream, and the one place that knows its channel.
+"""What the streams are told: the only importer of django_eventstream, and the one place that knows its channel.
 
 Sends through `django_eventstream.send_event` and reads its wire format back: JSON with `channel`, `event_type`,
 `data` (JSON within JSON) and `pub_id`, published on one Redis channel that all deployments on a server share.
@@ -23,14 +23,18 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from likes.ids import DIGITS, MAX_ID, is_post_id
+from likes.ids import MAX_ID, is_post_id
 
 logger = logging.getLogger(__name__)
 
 WIRE = "events_channel"  # django-eventstream's Redis channel; the name is in its source, not in its settings
-POSTS_A_MESSAGE = 1_000  # about 80 KB: one message neither fills a subscriber's buffer nor holds up its event loop
+POSTS_A_MESSAGE = 1_000  # about 40 KB: one message neither fills a subscriber's buffer nor holds up its event loop
+COLUMNS = ("posts", "totals", "versions", "added")  # of a message: lists, as they are read and written at C's speed
 ANSWER_SECONDS = 2.0  # to connect, and for each reply
 QUIET_SECONDS = 5.0  # of silence before Redis is asked whether it is there; as much again, and the connection is dead
+
+
+Told = tuple[int, int, int]  # live total, its version, how much of it is growth that whoever tells has seen himself
 
 
 class Unheard(Exception):
@@ -43,11 +47,9 @@ class Disconnected(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """Live totals of posts of one shard at `version`; `added`: what the batch of likes added to each."""
+    """What was told of posts. Versions order the totals of one post, whichever process tells them."""
 
-    version: int
-    totals: dict[int, int]
-    added: dict[int, int]
+    posts: dict[int, Told]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,23 +59,15 @@ class PipelineUpdate:
     text: str
 
 
-def announce(shard: int, version: int, totals: Mapping[int, int], added: Mapping[int, int]) -> None:
-    """Tell the streams the live `totals` of posts of `shard` at `version`, and what a batch `added` to each.
+def announce(posts: Mapping[int, Told]) -> None:
+    """Tell the streams live totals.
 
     Blocks: never call it on an event loop. Raises Unheard when Redis is away.
     """
-    posts = list(totals)
-    for start in range(0, len(posts), POSTS_A_MESSAGE):
-        chunk = posts[start : start + POSTS_A_MESSAGE]
-        _send(
-            "likes",
-            {
-                "shard": shard,
-                "version": version,
-                "totals": {post: totals[post] for post in chunk},
-                "added": {post: added.get(post, 0) for post in chunk},
-            },
-        )
+    rows = [(post, *told) for post, told in posts.items()]
+    for start in range(0, len(rows), POSTS_A_MESSAGE):
+        columns = zip(*rows[start : start + POSTS_A_MESSAGE], strict=True)
+        _send("likes", dict(zip(COLUMNS, columns, strict=True)))
 
 
 def announce_pipeline(stage: str, **numbers: float | Mapping[int, int]) -> None:
@@ -111,9 +105,10 @@ def parse(raw: str | bytes) -> Update | PipelineUpdate | None:
 
 
 def _update(data: Any) -> Update:
-    totals = _numbers(data["totals"])
-    added = _numbers(data["added"])
-    return Update(_number(data["version"]), totals, {post: added.get(post, 0) for post in totals})
+    posts, *told = (_numbers(data[column]) for column in COLUMNS)
+    if posts and not is_post_id(min(posts)):
+        raise ValueError("a post is a number from 1")
+    return Update(dict(zip(posts, zip(*told, strict=True), strict=True)))
 
 
 def _pipeline(data: Any) -> PipelineUpdate:
@@ -122,22 +117,12 @@ def _pipeline(data: Any) -> PipelineUpdate:
     return PipelineUpdate(json.dumps(data, allow_nan=False, separators=(",", ":")))
 
 
-def _numbers(value: Any) -> dict[int, int]:
-    if not isinstance(value, dict):
-        raise TypeError("numbers by post are an object")
-    return {_post(key): _number(number) for key, number in value.items()}
-
-
-def _post(key: str) -> int:
-    if not (DIGITS.fullmatch(key) and is_post_id(int(key))):
-        raise ValueError("a post is a number from 1")
-    return int(key)
-
-
-def _number(value: Any) -> int:
-    if type(value) is not int or abs(value) > MAX_ID:  # a bool is an int to isinstance
-        raise TypeError("a total is a whole number")
-    return value
+def _numbers(column: Any) -> list[int]:
+    if not isinstance(column, list) or set(map(type, column)) - {int}:  # a bool is an int to isinstance
+        raise TypeError("a column is a list of whole numbers")
+    if column and (max(column) > MAX_ID or min(column) < -MAX_ID):
+        raise ValueError("a number is beyond PostgreSQL's")
+    return column
 
 
 async def subscription() -> AsyncGenerator[str | bytes | None, None]:

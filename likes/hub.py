@@ -18,7 +18,7 @@ from likes.snapshots import Asked, Read, Snapshots, Total
 
 logger = logging.getLogger(__name__)
 
-POSTS_KNOWN = 50_000  # about 15 MB; and how many distinct posts a reader of everything may be behind
+POSTS_KNOWN = 50_000  # about 18 MB; and how many distinct posts a reader of everything may be behind
 POSTS_READ_AGAIN = 1_000  # of those that streams without a filter heard of last, after Redis was away
 SHORTEST_PAUSE = 0.1  # seconds before the listener subscribes again
 LONGEST_PAUSE = 1.0  # seconds
@@ -82,6 +82,8 @@ class Hub:
     @contextmanager
     def everything(self) -> Iterator[Mailbox]:
         """Open a stream of all posts."""
+        if not self._everything:
+            self._announced = Announced(POSTS_KNOWN)  # nobody kept it up to date
         with self._open(EverythingMailbox(self._announced), self._everything) as mailbox:
             yield mailbox
 
@@ -94,14 +96,16 @@ class Hub:
     def hear(self, update: events.Update | events.PipelineUpdate) -> None:
         """Tell every stream that wants it."""
         if isinstance(update, events.PipelineUpdate):
-            event = f"data: {update.text}\n\n"
+            event = f"data: {update.text}\n\n".encode()
             for mailbox in self._pipeline:
                 mailbox.step(event)
             return
-        for post, total in update.totals.items():
-            self._offer(post, total, update.version)
-            self._announced.offer(post, total, update.version, update.added[post])
-        self._wake_everything()
+        for post, (total, version, _) in update.posts.items():
+            self._offer(post, total, version)
+        if self._everything:
+            for post, (total, version, added) in update.posts.items():
+                self._announced.offer(post, total, version, added)
+            self._wake_everything()
 
     @contextmanager
     def _open(self, mailbox: M, among: set[M]) -> Iterator[M]:
@@ -158,7 +162,7 @@ class Hub:
             async for message in messages:
                 if message is None:
                     self._subscribed()
-                elif (update := events.parse(message)) is not None:
+                elif self.streams and (update := events.parse(message)) is not None:
                     self.hear(update)
 
     def _subscribed(self) -> None:

@@ -20,16 +20,21 @@ logger = logging.getLogger(__name__)
 
 
 class Lifespan:
-    """Runs `startup` in a thread, then `opened`; calls `closing` at the first sign of the end, `closed` at the end."""
+    """Runs `startup` in a thread, then `opened`; calls `closing` at the first sign of the end, `closed` at the end.
+
+    Then `shutdown`, in a thread.
+    """
 
     def __init__(
         self,
         startup: Callable[[], None] | None,
+        shutdown: Callable[[], None] | None,
         opened: Callable[[], object],
         closing: Callable[[], None],
         closed: Callable[[], Awaitable[None]],
     ) -> None:
         self._startup = startup
+        self._shutdown = shutdown
         self._opened = opened
         self._closing = closing
         self._closed = closed
@@ -47,6 +52,8 @@ class Lifespan:
             await send({"type": "lifespan.startup.complete"})
             await receive()
         await self._closed()
+        if self._shutdown is not None:
+            await asyncio.to_thread(self._shutdown)
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _start(self) -> None:

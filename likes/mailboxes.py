@@ -10,52 +10,62 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Mapping
 
-from likes.latest import Announced, Latest
+from likes.latest import Announced, Latest, event
 
 STEPS_KEPT = 32  # of the pipeline, for a slow reader; their texts are shared by all
-NO_BATCH = 'data: {"stage":"snapshot","posts":0,"likes":0,"milliseconds":0,"persisted":{}}\n\n'
+NO_BATCH = b'data: {"stage":"snapshot","posts":0,"likes":0,"milliseconds":0,"persisted":{}}\n\n'
 
 
 class Mailbox(ABC):
     """One stream's end of the hub. All its methods belong to the event loop."""
 
+    __slots__ = ("_nudged", "_waiting", "closed")
+
     def __init__(self) -> None:
         self.closed = False
-        self._news = asyncio.Event()
-        self._news.set()  # the first event is owed to every stream
+        self._nudged = False
+        self._waiting: asyncio.Future[None] | None = None
 
     def wake(self) -> None:
-        """Let the stream look whether there is something to tell."""
-        self._news.set()
+        """Let the stream look whether there is something to tell; one that is not waiting will look by itself."""
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
+
+    def nudge(self) -> None:
+        """Let `next` return even where there is nothing to tell."""
+        self._nudged = True
+        self.wake()
 
     def close(self) -> None:
         """End the stream."""
         self.closed = True
-        self._news.set()
+        self.wake()
 
-    async def next(self, patience: float) -> str:
-        """Return the next event; "" when there is none within `patience` seconds, or ever again."""
-        try:
-            async with asyncio.timeout(patience):
-                while not self.closed:
-                    await self._news.wait()
-                    self._news.clear()
-                    if not self.closed and (event := self._take()):
-                        return event
-        except TimeoutError:
-            pass  # nothing to tell, which is an answer
-        return ""
+    async def next(self) -> bytes:
+        """Return the next event; b"" where there is none, after a nudge or at the end."""
+        while not self.closed:
+            if news := self._take():
+                return news
+            if self._nudged:
+                self._nudged = False
+                break
+            # Nothing was awaited since the look above: whatever comes from here on finds this future.
+            self._waiting = asyncio.get_running_loop().create_future()
+            await self._waiting
+        return b""
 
     def answered(self, post: int) -> None:  # noqa: B027 - most streams wait for no snapshot
         """Hear that the snapshot this stream asked for has been read for `post`."""
 
     @abstractmethod
-    def _take(self) -> str:
-        """Return one event of all that is new, "" where nothing is."""
+    def _take(self) -> bytes:
+        """Return one event of all that is new, b"" where nothing is."""
 
 
 class PostsMailbox(Mailbox):
     """The stream of some posts: a snapshot of all of them, then whatever differs from what it was told last."""
+
+    __slots__ = ("_changed", "_greeted", "_posts", "_told", "_unread")
 
     def __init__(self, posts: Mapping[int, Latest]) -> None:
         super().__init__()
@@ -81,26 +91,37 @@ class PostsMailbox(Mailbox):
         if not self._unread:
             self.wake()
 
-    def _take(self) -> str:
+    def _take(self) -> bytes:
         if self._unread:
-            return ""  # what changed since is in the snapshot, too
+            return b""  # what changed since is in the snapshot, too
         if not self._greeted:
-            self._greeted = True
-            self._tell(self._posts)
-            return _event(0, ",".join(latest.text for latest in self._posts.values() if latest.text))
-        changed, self._changed = self._changed, set()
-        news = {post: self._posts[post] for post in changed if self._posts[post].total != self._told.get(post)}
-        before = sum(self._told.get(post, 0) for post in news)
-        self._tell(news)
-        after = sum(self._told[post] for post in news)
-        return _event(after - before, ",".join(latest.text for latest in news.values())) if news else ""
+            return self._greet()
+        news = []
+        while self._changed:
+            latest = self._posts[post := self._changed.pop()]
+            if latest.total is not None and latest.total != self._told.get(post):
+                news.append((post, latest.total, latest))
+        if len(news) == 1:
+            [(post, total, latest)] = news
+            shared = latest.event_after(self._told.get(post, 0))
+            self._told[post] = total
+            return shared
+        count = sum(total - self._told.get(post, 0) for post, total, _ in news)
+        self._told.update((post, total) for post, total, _ in news)
+        return event(count, [latest.text for _, _, latest in news]) if news else b""
 
-    def _tell(self, news: Mapping[int, Latest]) -> None:
-        self._told |= {post: latest.total for post, latest in news.items() if latest.total is not None}
+    def _greet(self) -> bytes:
+        self._greeted = True
+        self._changed.clear()
+        known = {post: latest for post, latest in self._posts.items() if latest.total is not None}
+        self._told = {post: latest.total for post, latest in known.items() if latest.total is not None}
+        return event(0, [latest.text for latest in known.values()])
 
 
 class EverythingMailbox(Mailbox):
     """The stream of all posts: an empty snapshot, then whatever was announced since its last event."""
+
+    __slots__ = ("_announced", "_at", "_greeted", "_grown")
 
     def __init__(self, announced: Announced) -> None:
         super().__init__()
@@ -109,38 +130,35 @@ class EverythingMailbox(Mailbox):
         self._grown = announced.grown
         self._greeted = False
 
-    def _take(self) -> str:
+    def _take(self) -> bytes:
         if not self._greeted:
             self._greeted = True
-            self.wake()  # for what was announced before the reader took this
-            return _event(0, "")
+            return event(0, [])
         if self._at == self._announced.now:
-            return ""
+            return b""
         if self._at < self._announced.forgotten:
             self.close()  # so far behind that totals are gone: it starts anew rather than end stale
-            return ""
-        count, members = self._announced.grown - self._grown, self._announced.since(self._at)
+            return b""
+        news = self._announced.since(self._at, self._grown)
         self._at, self._grown = self._announced.now, self._announced.grown
-        return _event(count, members)
+        return news
 
 
 class PipelineMailbox(Mailbox):
     """The stream of batches: an empty one, then the steps of each; a reader far behind misses the oldest."""
 
+    __slots__ = ("_steps",)
+
     def __init__(self) -> None:
         super().__init__()
         self._steps = deque([NO_BATCH], STEPS_KEPT)
 
-    def step(self, event: str) -> None:
+    def step(self, told: bytes) -> None:
         """Hear of a batch's next step."""
-        self._steps.append(event)
+        self._steps.append(told)
         self.wake()
 
-    def _take(self) -> str:
-        event = "".join(self._steps)
+    def _take(self) -> bytes:
+        told = b"".join(self._steps)
         self._steps.clear()
-        return event
-
-
-def _event(count: int, members: str) -> str:
-    return f'data: {{"count":{count},"likes":{{{members}}}}}\n\n'
+        return told

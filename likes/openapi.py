@@ -201,7 +201,7 @@ def add_streams(result: dict[str, Any], **_: Any) -> dict[str, Any]:
 def stream(name: str, summary: str, parameters: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Describe one event stream."""
     content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    problems = {str(code): {"description": HTTPStatus(code).phrase, "content": content} for code in (400, 503)}
+    problems = {str(code): {"description": HTTPStatus(code).phrase, "content": content} for code in (400, 429)}
     events = {"content": {EVENT_STREAM: {"schema": {"type": "string"}}}, "description": "unnamed events, JSON as data"}
     return {
         "get": {

@@ -106,11 +106,10 @@ def _announce(batch: Batch, applied: Applied, acked: Acked, milliseconds: float)
     if acked.status == "adjusted":
         counts.announce(batch.likes)  # these totals are from before the adjustment: they are read again
         return
-    live = {post: total + acked.pending[post] for post, total in applied.totals.items()}
-    # What came since the drain is in these totals too, and the next flush will find it told.
-    added = {post: batch.likes[post] + acked.pending[post] for post in live}
+    # No growth of its own: who took these likes has told it, and where that was lost the totals say so by themselves.
+    live = {post: (total + acked.pending[post], acked.version, 0) for post, total in applied.totals.items()}
     try:
-        events.announce(batch.shard, acked.version, live, added)
+        events.announce(live)
         events.announce_pipeline(
             "acked",
             shard=batch.shard,

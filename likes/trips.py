@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from likes.announcer import announcer
 from likes.buffer import COLD, REPLAYED, Buffer, looked
 from likes.values import Like, Total
 from likes.wire import Broken, Unavailable, pool, send_each
@@ -62,9 +63,12 @@ class Trips:
                 for place in places:
                     told[place] = reply
                 continue
-            for place, (status, base, inflight, pending, _) in zip(places, reply[1], strict=True):
-                if status != COLD:
-                    told[place] = Taken(int(base) + int(inflight) + int(pending), status == REPLAYED)
+            for place, (status, base, inflight, pending, version) in zip(places, reply[1], strict=True):
+                if status == COLD:
+                    continue
+                told[place] = taken = Taken(int(base) + int(inflight) + int(pending), status == REPLAYED)
+                if not taken.replayed:
+                    announcer.tell(likes[place].post, taken.likes, int(version), likes[place].count)
         return told
 
     async def look(self, reads: Sequence[Sequence[int]]) -> list[Mapping[int, Total] | Fault | None]:

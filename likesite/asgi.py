@@ -14,6 +14,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "likesite.settings")
 django_application = cast(App, get_asgi_application())  # mappings of ASGI, narrower in the stubs than in truth
 
 from likes import books, counts  # noqa: E402 - models can be imported only now
+from likes.announcer import announcer  # noqa: E402
 from likes.bodies import BoundedBody  # noqa: E402
 from likes.buffer import Total, buffer  # noqa: E402
 from likes.fastlane import FastLane  # noqa: E402
@@ -32,14 +33,19 @@ def snapshot(posts: list[int]) -> dict[int, Total]:
 
 
 def startup() -> None:
-    """Refuse to serve a deployment that shards otherwise; without PostgreSQL, warm posts are served all the same."""
+    """Refuse to serve a deployment that shards otherwise, then begin to announce.
+
+    Without PostgreSQL, warm posts are served all the same.
+    """
     try:
         books.check_deployment()
     except (OperationalError, InterfaceError) as error:
         log.warning("deployment unchecked: %s", error)
     finally:
         close_old_connections()
+    announcer.open()
 
 
 room = BoundedBody(django_application)
-application = Stream(FastLane(room, buffer, settings.REDIS_URL) if settings.LIKES_FASTLANE else room, snapshot, startup=startup)
+front = FastLane(room, buffer, settings.REDIS_URL) if settings.LIKES_FASTLANE else room
+application = Stream(front, snapshot, startup=startup, shutdown=announcer.close)

@@ -52,6 +52,7 @@ LIKES_BATCH_POSTS = whole("LIKES_BATCH_POSTS", 5_000, low=1, high=50_000)
 LIKES_IDEMPOTENCY_SECONDS = whole("LIKES_IDEMPOTENCY_SECONDS", 3_600, low=1, high=31_536_000)
 LIKES_STALE_SECONDS = number("LIKES_STALE_SECONDS", 30.0, low=1, high=86_400)
 LIKES_STREAMS = whole("LIKES_STREAMS", 10_000, low=1, high=1_000_000)  # of one web process: anybody may open one
+LIKES_STREAMS_PER_ADDRESS = whole("LIKES_STREAMS_PER_ADDRESS", 0, low=0, high=1_000_000)  # 0: as many as there are
 LIKES_BARRIER: str = env.str("LIKES_BARRIER", "on")
 if LIKES_BARRIER not in ("on", "off"):
     raise ImproperlyConfigured(f"LIKES_BARRIER must be on or off, not {LIKES_BARRIER!r}")

@@ -45,12 +45,12 @@ def beat(start: Start, **environment: str) -> Process:
 
 
 class Web:
-    """A web process on a port of its own, and a client of it."""
+    """A web server of so many processes on a port of its own, and a client of it."""
 
-    def __init__(self, start: Start, **environment: str) -> None:
+    def __init__(self, start: Start, workers: int = 1, **environment: str) -> None:
         self.port = free_port()
         command = [sys.executable, "-m", "uvicorn", "likesite.asgi:application", "--port", str(self.port)]
-        command += ["--timeout-graceful-shutdown", "1", "--no-access-log"]
+        command += ["--workers", str(workers), "--timeout-graceful-shutdown", "1", "--no-access-log"]
         self.process = start(command, folder("web") / "log", **({"LIKES_DEMO": "on"} | environment))
 
     def start(self) -> Web:

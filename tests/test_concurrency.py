@@ -1,4 +1,4 @@
-"""Many writers, many flushers, deletes and saves among them: every like once, and no total is seen to fall."""
+"""Many writers at both doors, many flushers, deletes and saves among them: every like once, and no total falls."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from threading import Event, Thread
 from typing import Any
 
 import pytest
-from django.db import close_old_connections, connection, transaction
+from django.db import connection, transaction
 from django.test import override_settings
 
 from likes import audit, counts, ledger, tasks
 from likes.buffer import Batch, flusher
 from likes.models import Adjustment, OrphanedLikes, Post
 from likes.models import Batch as Entry
+from tests.doors import DOORS, PATIENCE, Door, like
 from tests.servers import eventually
 from tests.stack import Start, beat, make_posts, nothing_left, persisted, worker
 
@@ -62,7 +63,7 @@ class Reader(Thread):
 
 
 @with_its_connection_closed
-def write(posts: list[int], number: int, seed: int) -> Counter[int]:
+def write(door: Door, posts: list[int], number: int, seed: int) -> Counter[int]:
     """Like posts of a few favourites, one at a time or in bulk; return what was taken."""
     chance = random.Random(seed)
     taken: Counter[int] = Counter()
@@ -70,10 +71,10 @@ def write(posts: list[int], number: int, seed: int) -> Counter[int]:
         post = posts[min(int(chance.expovariate(0.3)), len(posts) - 1)]
         if chance.random() < 0.2:
             many = Counter({post: 2, chance.choice(posts): 3})
-            assert counts.like_many(list(many.items())).accepted == many.total()
+            assert door.like_many(list(many.items())).accepted == many.total()
             taken += many
         else:
-            assert not counts.like(post).replayed
+            assert not door.like(post).replayed
             taken[post] += 1
     return taken
 
@@ -84,6 +85,13 @@ def flush_until(done: Event) -> None:
     while not done.is_set():
         for shard in flusher.work():
             tasks.flush_shard(shard)
+
+
+@pytest.fixture
+def both() -> Iterator[list[Door]]:
+    """Open both doors to everyone, bulk likes too: half of the writers come through each."""
+    with override_settings(LIKES_DEMO=True):
+        yield [new() for new in DOORS.values()]
 
 
 @pytest.fixture
@@ -107,12 +115,14 @@ def exact(expected: dict[int, int]) -> None:
 
 
 @override_settings(LIKES_ADOPT_SECONDS=0, LIKES_BATCH_POSTS=3)
-def test_writers_and_flushers_that_take_each_others_batches_count_exactly(pool: ThreadPoolExecutor) -> None:
+def test_writers_and_flushers_that_take_each_others_batches_count_exactly(
+    both: list[Door], pool: ThreadPoolExecutor
+) -> None:
     posts = make_posts(12)
     reader, done = Reader(posts), Event()
     reader.start()
     flushers = [pool.submit(flush_until, done) for _ in range(FLUSHERS)]
-    expected = collect([pool.submit(write, posts, LIKES, seed) for seed in range(WRITERS)])
+    expected = collect([pool.submit(write, both[seed % 2], posts, LIKES, seed) for seed in range(WRITERS)])
     eventually(nothing_left, "every like is persisted")
     done.set()
     for mine in flushers:
@@ -121,14 +131,14 @@ def test_writers_and_flushers_that_take_each_others_batches_count_exactly(pool: 
     exact(expected | {post: 0 for post in posts if post not in expected})
 
 
-def test_two_beats_and_two_workers_count_exactly(process: Start, pool: ThreadPoolExecutor) -> None:
+def test_two_beats_and_two_workers_count_exactly(process: Start, both: list[Door], pool: ThreadPoolExecutor) -> None:
     posts = make_posts(12)
     options = {"LIKES_BATCH_POSTS": "2", "LIKES_ADOPT_SECONDS": "0.05"}
     workers = [worker(process, "--concurrency", "2", app="likesite", **options) for _ in range(2)]
     beats = [beat(process) for _ in range(2)]
     reader = Reader(posts)
     reader.start()
-    expected = collect([pool.submit(write, posts, LIKES, seed) for seed in range(WRITERS)])
+    expected = collect([pool.submit(write, both[seed % 2], posts, LIKES, seed) for seed in range(WRITERS)])
     eventually(nothing_left, "every like is persisted", 60)
     reader.end()
     assert all(one.running for one in (*workers, *beats))
@@ -220,16 +230,13 @@ def test_saving_a_post_that_was_loaded_before_a_flush_keeps_its_likes(pool: Thre
     exact({post: 7})
 
 
-def test_the_same_key_counts_on_two_posts_and_once_on_each_however_many_send_it(pool: ThreadPoolExecutor) -> None:
+def test_the_same_key_counts_on_two_posts_and_once_on_each_however_many_send_it_to_whichever_door(
+    both: list[Door],
+) -> None:
     posts = make_posts(2)
-
-    @with_its_connection_closed
-    def like(post: int) -> counts.Liked:
-        close_old_connections()
-        return counts.like(post, "one key")
-
     for post in posts:
-        liked = [future.result(20) for future in [pool.submit(like, post) for _ in range(8)]]
+        sent = [door.begin(*[like(post, "one-key")] * 4) for door in both]
+        liked = [one for door in sent for one in door.result(PATIENCE)]
         assert {one.likes for one in liked} == {1}
         assert sorted(one.replayed for one in liked) == [False] + [True] * 7
     for post in posts:

@@ -9,6 +9,7 @@ import pytest
 from likes import audit, books, counts
 from likes.buffer import flusher
 from likes.models import Adjustment, Batch, Post
+from tests.doors import lane
 from tests.servers import Process, folder, manage
 from tests.stack import Start, make_posts, nothing_left, persisted, tick_until, wait_until_idle, worker
 
@@ -25,6 +26,7 @@ FLUSH = {
     "after the ack": True,
 }
 SHARD = 3
+LANE = lane()
 NEXT = "next"  # the queue of the worker that comes after
 
 
@@ -51,7 +53,10 @@ def finish() -> None:
 
 
 def live(posts: list[int]) -> dict[int, int]:
-    return {post: total.likes for post, total in counts.totals(posts).items()}
+    """Return what readers are told, which is the same at both doors."""
+    at_once, told = LANE.likes(posts), {post: total.likes for post, total in counts.totals(posts).items()}
+    assert at_once == told
+    return told
 
 
 @pytest.mark.parametrize("boundary", FLUSH)
@@ -65,7 +70,7 @@ def test_a_worker_killed_anywhere_in_a_flush_counts_every_like_once(process: Sta
     assert live(posts) == dict(zip(posts, (1, 2, 3), strict=True)), "a reader saw the crash"
     assert audit.take().exit_code == 0
 
-    counts.like(posts[0])  # and the service goes on meanwhile
+    LANE.like(posts[0])  # and the service goes on meanwhile
     finish()
     assert persisted(posts) == live(posts) == dict(zip(posts, (2, 2, 3), strict=True))
     assert audit.take().exit_code == 0
@@ -121,12 +126,13 @@ def test_a_redis_at_its_memory_limit_recovers_from_a_worker_killed_mid_batch(pro
     try:
         crash(process, "after the barrier")
         assert live(posts) == dict.fromkeys(posts, 2)
-        with pytest.raises(counts.Unavailable) as refused:
-            counts.like(posts[0])
-        assert refused.value.outcome == "not_applied"
+        for door in (counts, LANE):
+            with pytest.raises(counts.Unavailable) as refused:
+                door.like(posts[0])
+            assert refused.value.outcome == "not_applied"
         finish()
     finally:
         flusher.client.config_set("maxmemory", 0)
     assert persisted(posts) == live(posts) == dict.fromkeys(posts, 2)
-    assert counts.like(posts[0]).likes == 3
+    assert LANE.like(posts[0]).likes == 3
     assert audit.take().exit_code == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -78,7 +79,7 @@ def test_under_a_key_one_cold_post_keeps_its_shard_from_counting() -> None:
     warm, cold = two_posts_of_a_shard()
     live(warm)
     shard = buffer.shard(warm)
-    assert buffer.like_under_key("a key", {shard: ([Like(warm), Like(cold)], "an answer")}) == {shard: None}
+    assert buffer.like_under_key("a key", {shard: ([Like(warm), Like(cold)], "an answer")}) == {shard: (None, [])}
     assert flusher.work() == []
     assert buffer.kept_answers("a key") == {}
 
@@ -88,7 +89,7 @@ def test_a_bulk_call_that_ended_halfway_is_finished_by_its_retry() -> None:
     likes = [(first, 2), (second, 3)]
     counted = buffer.like_under_key
 
-    def one_shard(key: str, calls: dict[int, tuple[Sequence[Like], str]]) -> dict[int, str | None]:
+    def one_shard(key: str, calls: dict[int, tuple[Sequence[Like], str]]) -> dict[int, tuple[str | None, Any]]:
         counted(key, {0: calls[0]})
         raise counts.Unavailable("unknown", "the connection broke between two shards")
 

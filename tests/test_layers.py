@@ -17,10 +17,11 @@ LAYERS = (
                                                " models probes problems values wire admin.listing"),
     ("what Redis is asked", "survey"),
     ("the doors: Redis, SQL, the streams' channel", "buffer books ledger events"),
+    ("what goes through a door", "announcer"),
     ("the doors joined; parts of rooms", "api counts audit admission bodies heads lifespan mailboxes parameters"
                                          " admin.books"),
-    ("the flush; parts of the API and the lane", "tasks exceptions pagination serializers snapshots pages replies"
-                                                 " trips"),
+    ("the flush; parts of the API and the lane", "tasks delivery exceptions pagination serializers snapshots"
+                                                 " pages replies trips"),
     ("the hub of the streams; buttons; documents", "hub openapi admin.actions"),
     ("rooms and views", "fastlane stream views health admin.posts"),
     ("what collects them", "metrics admin"),
@@ -52,13 +53,15 @@ WITHOUT_ORM = {
     "snapshots",
     "admission",
     "stream",
+    "delivery",
+    "announcer",
     "lane",
     "heads",
     "trips",
     "replies",
     "fastlane",
 }
-STREAM = {"stream", "admission", "hub", "latest", "mailboxes", "snapshots", "lifespan"}
+STREAM = {"stream", "admission", "delivery", "hub", "latest", "mailboxes", "snapshots", "lifespan"}
 STREAM_MAY = STREAM | {"events", "buffer", "asgi_types", "ids", "problems", "instruments"}
 FOREIGN = ("likes.", "likesite.settings", "django.conf", "django.db")
 # What serves requests: a slow worker must not be able to slow it. The admin's "flush now" is an operator's errand.

@@ -11,11 +11,13 @@ import pytest
 from django.db.models import Max, QuerySet
 
 from likes import counts
+from likes.buffer import LIKE
 from likes.models import Post
 from tests import lying, stack
 from tests.conftest import clean
 from tests.loadrun import RUN_SECONDS, WebUI, command, locust, number
-from tests.servers import Process, eventually, folder, free_port, manage
+from tests.proxy import Fault, Proxy
+from tests.servers import Process, Server, eventually, folder, free_port, manage
 
 New = Callable[[], QuerySet[Post]]
 
@@ -32,7 +34,7 @@ def service() -> Iterator[stack.Web]:
 
     stack.worker(start)
     stack.beat(start)
-    yield stack.Web(start).start()
+    yield stack.Web(start, LIKES_FASTLANE="on").start()
     for one in started:
         one.kill()
 
@@ -109,6 +111,37 @@ def test_lost_likes_break_the_certificate(proxied: lying.Proxy) -> None:
 def test_doubled_likes_break_the_certificate(proxied: lying.Proxy) -> None:
     code, out = locust(proxied.port, "--likes", "100", "--keyed", "0", "Liker")
     assert (code, number(out, "lost"), number(out, "doubled")) == (1, 0, 4), out
+
+
+@pytest.mark.parametrize("proxied", [lying.double], indirect=True)
+def test_likes_doubled_under_their_keys_are_counted_once(proxied: lying.Proxy) -> None:
+    code, out = locust(proxied.port, "--likes", "100", "--keyed", "1", "Liker")
+    assert (code, number(out, "acknowledged"), number(out, "counted")) == (0, 100, 100), out
+
+
+class Losing(Proxy):
+    """A network that loses the replies of Redis to every tenth trip with likes, and the connection with them."""
+
+    trips = 0
+
+    def strike(self, request: bytes) -> Fault | None:
+        if LIKE.sha.encode() not in request:
+            return None
+        self.trips += 1
+        return Fault(cut=True) if self.trips % 10 == 0 else None
+
+
+@pytest.mark.parametrize("fastlane", ["on", "off"])
+def test_a_run_over_a_network_that_loses_replies_holds_at_either_door(
+    service: stack.Web, process: type[Process], redis: Server, fastlane: str
+) -> None:
+    line = Losing(redis.server.socket)
+    web = stack.Web(process, LIKES_FASTLANE=fastlane, REDIS_URL=line.url).start()
+    code, out = locust(web.port, "--likes", "200", "--keyed", "0.3")
+    assert (code, number(out, "lost"), number(out, "doubled")) == (0, 0, 0), out
+    assert "HOLDS WITHIN AN INTERVAL" in out
+    assert number(out, "unknown") > 0, out
+    line.close()
 
 
 @pytest.mark.parametrize("proxied", [lying.hang_up], indirect=True)

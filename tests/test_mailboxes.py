@@ -3,35 +3,41 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import permutations
+
+import pytest
 
 from likes.latest import Announced, Latest
 from likes.mailboxes import EverythingMailbox, Mailbox, PipelineMailbox, PostsMailbox
 from likes.snapshots import still_wanted
 
-MOMENT = 0.01  # seconds for what is there already
+
+async def taken(mailbox: Mailbox, number: int) -> list[bytes]:
+    """Return what is there already, "" in the place of an event that is not."""
+    found = []
+    for _ in range(number):
+        mailbox.nudge()
+        found.append(await mailbox.next())
+    return found
 
 
-async def taken(mailbox: Mailbox, number: int) -> list[str]:
-    return [await mailbox.next(MOMENT) for _ in range(number)]
-
-
-def event(count: int, members: str) -> str:
-    return f'data: {{"count":{count},"likes":{{{members}}}}}\n\n'
+def event(count: int, members: str) -> bytes:
+    return f'data: {{"count":{count},"likes":{{{members}}}}}\n\n'.encode()
 
 
 def test_what_is_announced_before_the_first_event_is_taken_is_told_next() -> None:
-    async def scene() -> list[str]:
+    async def scene() -> list[bytes]:
         announced = Announced(limit=10)
         mailbox = EverythingMailbox(announced)
         announced.offer(1, total=5, version=1, added=2)
         mailbox.wake()
         return await taken(mailbox, 3)
 
-    assert asyncio.run(scene()) == [event(0, ""), event(2, '"1":5'), ""]
+    assert asyncio.run(scene()) == [event(0, ""), event(2, '"1":5'), b""]
 
 
 def test_a_reader_further_behind_than_is_known_starts_anew() -> None:
-    async def scene() -> tuple[list[str], bool, list[str]]:
+    async def scene() -> tuple[list[bytes], bool, list[bytes]]:
         announced = Announced(limit=2)
         behind, there = EverythingMailbox(announced), EverythingMailbox(announced)
         assert await taken(behind, 1) == await taken(there, 1)
@@ -43,10 +49,10 @@ def test_a_reader_further_behind_than_is_known_starts_anew() -> None:
         behind.wake()
         return await taken(behind, 1), behind.closed, await taken(there, 1)
 
-    assert asyncio.run(scene()) == ([""], True, [event(2, '"3":1,"2":1')])
+    assert asyncio.run(scene()) == ([b""], True, [event(2, '"3":1,"2":1')])
 
 
-def test_a_post_that_was_forgotten_counts_what_its_batch_added() -> None:
+def test_a_post_that_was_forgotten_counts_what_its_likes_added() -> None:
     announced = Announced(limit=1)
     announced.offer(1, total=100, version=1, added=1)
     announced.offer(2, total=50, version=1, added=2)
@@ -58,11 +64,56 @@ def test_a_total_that_was_read_of_a_post_nobody_announced_counts_nothing() -> No
     announced = Announced(limit=10)
     announced.correct(1, total=100, version=5)
     announced.offer(1, total=103, version=4, added=3)
-    assert (announced.grown, announced.since(0)) == (3, '"1":103')
+    assert announced.since(at=0, grown=0) == event(3, '"1":103')
+
+
+def told_of_one_post(*told: tuple[int, int, int]) -> tuple[int, bytes]:
+    """Return what a stream of all posts was told after these totals, versions and growths of a post."""
+    announced = Announced(limit=10)
+    for total, version, added in told:
+        announced.offer(1, total, version, added)
+    return announced.grown, announced.since(at=0, grown=0)
+
+
+LIKES_OF_A, LIKES_OF_B = (103, 13, 3), (108, 18, 5)  # A's process took 100 → 103, then B's 103 → 108
+FLUSHED = (108, 20, 0)
+
+
+@pytest.mark.parametrize("order", list(permutations([LIKES_OF_A, LIKES_OF_B, FLUSHED])))
+def test_growth_is_told_once_in_whatever_order_processes_and_the_flush_tell(order: list[tuple[int, int, int]]) -> None:
+    assert told_of_one_post(*order) == (8, event(8, '"1":108'))
+
+
+def test_a_reset_takes_off_what_it_took_and_likes_after_it_count_once() -> None:
+    from_100_to_3 = (3 - 100, event(3 - 100, '"1":3'))
+    assert told_of_one_post((105, 10, 5), (0, 20, 0), (3, 30, 3)) == from_100_to_3
+    assert told_of_one_post((105, 10, 5), (3, 30, 3), (0, 20, 0)) == from_100_to_3
+
+
+def test_streams_at_one_place_are_told_the_same_bytes() -> None:
+    async def scene() -> list[bytes]:
+        latest, announced = Latest(1), Announced(limit=10)
+        latest.offer(5, version=1)
+        every = [EverythingMailbox(announced) for _ in range(2)]
+        filtered = [PostsMailbox({1: latest}) for _ in range(2)]
+        for mailbox in filtered:
+            mailbox.answered(1)
+        for mailbox in (*every, *filtered):
+            await taken(mailbox, 1)
+        latest.offer(6, version=2)
+        announced.offer(1, total=6, version=2, added=1)
+        for mailbox in filtered:
+            mailbox.changed(1)
+        return [event for mailbox in (*every, *filtered) for event in await taken(mailbox, 1)]
+
+    one, same, other, as_other = asyncio.run(scene())
+    assert one == same == other == as_other == event(1, '"1":6')
+    assert one is same
+    assert other is as_other
 
 
 def test_a_total_that_went_and_came_back_between_two_events_is_no_event() -> None:
-    async def scene() -> list[str]:
+    async def scene() -> list[bytes]:
         latest = Latest(1)
         mailbox = PostsMailbox({1: latest})
         latest.offer(5, version=1)
@@ -73,17 +124,17 @@ def test_a_total_that_went_and_came_back_between_two_events_is_no_event() -> Non
             mailbox.changed(1)
         return told + await taken(mailbox, 1)
 
-    assert asyncio.run(scene()) == [event(0, '"1":5'), ""]
+    assert asyncio.run(scene()) == [event(0, '"1":5'), b""]
 
 
 def test_a_reader_far_behind_the_pipeline_has_its_latest_steps() -> None:
-    async def scene() -> str:
+    async def scene() -> list[bytes]:
         mailbox = PipelineMailbox()
         for number in range(100):
-            mailbox.step(f"data: {number}\n\n")
-        return await mailbox.next(MOMENT)
+            mailbox.step(b"data: %d\n\n" % number)
+        return await taken(mailbox, 1)
 
-    assert asyncio.run(scene()) == "".join(f"data: {number}\n\n" for number in range(68, 100))
+    assert asyncio.run(scene()) == [b"".join(b"data: %d\n\n" % number for number in range(68, 100))]
 
 
 def test_nothing_is_read_for_streams_that_have_gone() -> None:

@@ -6,11 +6,9 @@ import http.client
 import os
 import signal
 import time
-from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from threading import Event, Lock
 from typing import Any
 from uuid import uuid4
 
@@ -23,6 +21,8 @@ from likes.buffer import Unavailable, flusher
 from likes.models import Post
 from likesite.celery import app
 from likesite.embedded import BROKER
+from tests.doors import DOORS
+from tests.likers import Likers, through
 from tests.servers import Process, Server, eventually, valkey
 from tests.stack import Start, Web, beat, make_posts, nothing_left, persisted, tick_until, wait_until_idle, worker
 
@@ -33,10 +33,10 @@ QUEUE = "outages"
 FROZEN, BLOCKED, STUCK = "frozen", "blocked", "stuck"
 
 
-@pytest.fixture(scope="module")
-def web() -> Iterator[Web]:
-    """Keep one web process through all outages: it is never restarted for any of them."""
-    mine = Web(Process).start()
+@pytest.fixture(scope="module", params=["lane", "views"])
+def web(request: pytest.FixtureRequest) -> Iterator[Web]:
+    """Keep one web process of each door through all outages: it is never restarted for any of them."""
+    mine = Web(Process, LIKES_FASTLANE="on" if request.param == "lane" else "off").start()
     yield mine
     mine.process.kill()
 
@@ -247,51 +247,22 @@ def memory() -> int:
     return int(flusher.client.info("memory")["used_memory"])
 
 
-class Load:
-    """Threads that like posts in this process, and what they were told."""
-
-    def __init__(self, posts: list[int], threads: int) -> None:
-        self.posts, self.told, self.done, self.lock = posts, Counter[str](), Event(), Lock()
-        self.pool = ThreadPoolExecutor(threads)
-        self.running = [self.pool.submit(self._run, seed) for seed in range(threads)]
-
-    def _run(self, seed: int) -> None:
-        turn = seed
-        while not self.done.is_set():
-            turn += 1
-            try:
-                counts.like(self.posts[turn % len(self.posts)])
-                told = "acknowledged"
-            except Unavailable as error:
-                told = error.outcome
-                self.done.wait(0.02)  # as a client that was told to come back later
-            with self.lock:
-                self.told[told] += 1
-        connection.close()
-
-    def end(self) -> None:
-        self.done.set()
-        for one in self.running:
-            one.result(30)
-        self.pool.shutdown()
-
-
+@pytest.mark.parametrize("door", DOORS)
 def test_a_redis_killed_again_and_again_under_load_keeps_every_acknowledged_like(
-    healthy: Process, redis: Server
+    healthy: Process, redis: Server, door: str
 ) -> None:
     posts = make_posts(8)
     counts.totals(posts)
-    load = Load(posts, 4)
+    likers = Likers(through(DOORS[door]()), posts, 8)
     for _ in range(3):
-        aim = load.told["acknowledged"] + 150
-        tick_until(lambda aim=aim: load.told["acknowledged"] >= aim, "likes are taken", QUEUE)
+        aim, away = likers.acknowledged + 150, likers.turned_away
+        tick_until(lambda aim=aim: likers.acknowledged >= aim, "likes are taken", QUEUE)
         redis.kill()
-        eventually(lambda: load.told["not_applied"] + load.told["unknown"] > 0, "somebody notices")
+        eventually(lambda away=away: likers.turned_away > away, "somebody notices")
         redis.start()
-    load.end()
+    likers.end()
     land()
-    counted = sum(persisted(posts).values())
-    assert load.told["acknowledged"] <= counted <= load.told["acknowledged"] + load.told["unknown"]
+    likers.hold(sum(persisted(posts).values()))
     assert audit.take().exit_code == 0
 
 
@@ -309,9 +280,10 @@ def acknowledged(web: Web, post: int, key: str) -> bool:
         return False
 
 
-def test_worker_beat_and_web_killed_under_load_change_nothing(process: Start) -> None:
+@pytest.mark.parametrize("fastlane", ["on", "off"])
+def test_worker_beat_and_web_killed_under_load_change_nothing(process: Start, fastlane: str) -> None:
     posts, each = make_posts(4), 60
-    own = Web(process).start()
+    own = Web(process, LIKES_FASTLANE=fastlane).start()
     parts = [worker(process, "--concurrency", "2", app="likesite"), beat(process), own.process]
     with ThreadPoolExecutor(len(posts)) as pool:
         likers = [pool.submit(insist, own, post, each) for post in posts]

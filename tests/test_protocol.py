@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 from django.test import override_settings
 
@@ -276,6 +278,23 @@ def test_a_base_does_not_expire_while_likes_of_its_post_are_on_their_way() -> No
     ack(batch)
     assert not expires(post)
     flush(post)
+    assert expires(post)
+
+
+@pytest.fixture
+def without_msetex() -> Iterator[None]:
+    """A Redis that refuses MSETEX, as those do that never heard of it: before Valkey 9.1 and Redis 8.4."""
+    buffer.client.execute_command("ACL", "SETUSER", "default", "-msetex")
+    yield
+    buffer.client.execute_command("ACL", "SETUSER", "default", "+msetex")
+
+
+@pytest.mark.usefixtures("without_msetex")
+def test_a_base_expires_again_where_redis_cannot_set_many_at_once() -> None:
+    post = a_post()
+    counts.like(post)
+    flush(post)
+    assert base(post) == "1"
     assert expires(post)
 
 

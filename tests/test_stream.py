@@ -33,7 +33,7 @@ def web(totals: Totals, redis: Server) -> Iterator[Web]:
 
 
 def tell(post: int, total: int, version: int, added: int = 1) -> None:
-    events.announce(0, version, {post: total}, {post: added})
+    events.announce({post: (total, version, added)})
 
 
 def test_a_filtered_stream_begins_with_the_totals_of_its_posts(web: Web, totals: Totals) -> None:
@@ -89,7 +89,7 @@ def test_a_filtered_stream_hears_of_its_posts_only(web: Web, totals: Totals) -> 
     totals.set(1, 1, version=1)
     with Reader(web.port, "/events?post=1") as reader:
         reader.event()
-        events.announce(0, 2, {1: 2, 2: 50}, {1: 1, 2: 50})
+        events.announce({1: (2, 2, 1), 2: (50, 2, 50)})
         assert reader.event() == {"count": 1, "likes": {"1": 2}}
 
 
@@ -106,8 +106,8 @@ def test_an_older_version_is_dropped(web: Web, totals: Totals) -> None:
         assert some.event()["likes"] == {"1": 10}
         assert every.event() == EMPTY
         tell(1, 12, version=60, added=2)
-        tell(1, 9, version=59, added=1)
-        tell(1, 8, version=1, added=1)
+        tell(1, 9, version=59, added=0)
+        tell(1, 8, version=1, added=0)
         tell(1, 14, version=60, added=2)  # the same version: part of the same change
         assert [event["likes"]["1"] for event in some.events_until(1, 14)] in ([12, 14], [14])
         told = every.events_until(1, 14)
@@ -174,7 +174,7 @@ def test_a_reader_that_is_slow_gets_fewer_events_and_the_right_end(web: Web, tot
         assert quick.event() == EMPTY
         rounds = 60
         for version in range(2, rounds + 2):
-            events.announce(0, version, dict.fromkeys(posts, version * 10**12), dict.fromkeys(posts, 10**12))
+            events.announce(dict.fromkeys(posts, (version * 10**12, version, 10**12)))
         last = (rounds + 1) * 10**12
         quick.events_until(1, last)
         for reader in slow:
@@ -203,7 +203,7 @@ def test_a_silent_stream_is_pinged_by_comments(web: Web) -> None:
 
 
 def test_strangers_on_the_wire_change_nothing(web: Web, redis: Server, caplog: pytest.LogCaptureFixture) -> None:
-    data = json.dumps({"version": 9, "totals": {"1": 99}, "added": {"1": 99}})
+    data = json.dumps({"posts": [1], "totals": [99], "versions": [9], "added": [99]})
     theirs = json.dumps({"channel": "theirs:likes", "event_type": "message", "data": data, "pub_id": None})
     with Reader(web.port) as reader, Redis.from_url(redis.server.url) as client:
         reader.event()

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import pytest
 from django.test import override_settings
 
+from likes.admission import Places
 from tests.live import Reader, Totals, Web, open_streams
 from tests.servers import eventually
 
@@ -125,15 +129,65 @@ def test_options_says_what_is_allowed(web: Web) -> None:
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_a_stream_beyond_the_bound_is_503_and_told_when_to_come_back(web: Web, path: str) -> None:
+def test_a_stream_beyond_the_bound_is_429_and_told_when_to_come_back(web: Web, path: str) -> None:
     eventually(lambda: open_streams() == 0, "the streams of other tests have ended")
     with override_settings(LIKES_STREAMS=2):
         with Reader(web.port, "/events?post=1") as first, Reader(web.port, "/events/pipeline") as second:
             assert (first.status, second.status) == (200, 200)
             with Reader(web.port, path) as refused:
-                assert (refused.status, refused.headers["content-type"]) == (503, "application/problem+json")
+                assert (refused.status, refused.headers["content-type"]) == (429, "application/problem+json")
                 assert int(refused.headers["retry-after"]) > 0
-                assert refused.body()["status"] == 503
+                assert refused.body()["status"] == 429
         eventually(lambda: open_streams() == 0, "they have ended")
         with Reader(web.port, path) as third:
             assert third.status == 200
+
+
+def from_address(web: Web, address: str) -> Reader:
+    """Open a stream as a proxy on this machine passes it on, whom uvicorn trusts."""
+    return Reader(web.port, X_Forwarded_For=address)
+
+
+@pytest.mark.parametrize(
+    ("held", "same", "other"),
+    [
+        ("203.0.113.7", "203.0.113.7", "203.0.113.8"),
+        ("2001:db8:0:7::1", "2001:db8:0:7:ffff::9", "2001:db8:0:8::1"),
+        ("203.0.113.7", "::ffff:203.0.113.7", "::ffff:203.0.113.8"),
+        ("unknown", "unknown", "hidden"),
+    ],
+)
+@override_settings(LIKES_STREAMS_PER_ADDRESS=1)
+def test_an_address_holds_as_many_streams_as_it_may_and_no_other_is_touched(
+    web: Web, held: str, same: str, other: str
+) -> None:
+    eventually(lambda: open_streams() == 0, "the streams of other tests have ended")
+    with from_address(web, held) as first:
+        assert first.status == 200
+        with from_address(web, same) as refused, from_address(web, other) as admitted:
+            assert (refused.status, admitted.status) == (429, 200)
+            assert int(refused.headers["retry-after"]) > 0
+            assert refused.body()["detail"] == "Your address holds as many streams as it may."
+    eventually(lambda: open_streams() == 0, "they have ended")
+    with from_address(web, same) as again:
+        assert again.status == 200
+
+
+@override_settings(LIKES_STREAMS_PER_ADDRESS=5)
+def test_the_bound_of_an_address_is_exact_while_many_come_and_go(web: Web) -> None:
+    eventually(lambda: open_streams() == 0, "the streams of other tests have ended")
+    with ThreadPoolExecutor(20) as pool:
+        for _ in range(3):
+            readers = list(pool.map(lambda _: Reader(web.port), range(20)))
+            assert [reader.status for reader in readers].count(200) == 5
+            list(pool.map(lambda reader: reader.socket.close(), readers))
+            eventually(lambda: open_streams() == 0, "they have ended")
+
+
+def test_nothing_is_kept_of_an_address_without_streams() -> None:
+    places = Places()
+    before = pickle.dumps(places)
+    for number in range(10):
+        with places.taken({"client": (f"203.0.113.{number}", 1)}), suppress(ValueError), places.taken({"client": None}):
+            raise ValueError
+    assert pickle.dumps(places) == before

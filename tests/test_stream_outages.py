@@ -41,7 +41,7 @@ def test_a_redis_that_was_killed_is_listened_to_again(web: Web, totals: Totals, 
     with Reader(web.port, "/events?post=1") as old, Reader(web.port) as every:
         assert old.event()["likes"] == {"1": 10}
         every.event()
-        events.announce(0, 6, {2: 21}, {2: 1})
+        events.announce({2: (21, 6, 1)})
         assert every.event() == {"count": 1, "likes": {"2": 21}}
         totals.away = {1, 2, 3}
         redis.kill()
@@ -56,7 +56,7 @@ def test_a_redis_that_was_killed_is_listened_to_again(web: Web, totals: Totals, 
             assert old.event() == {"count": 1, "likes": {"1": 11}}
             assert every.event() == {"count": 2, "likes": {"2": 23}}
             eventually(lambda: listeners(redis) == 1, "the server subscribes again")
-            events.announce(0, 9, {3: 31}, {3: 1})
+            events.announce({3: (31, 9, 1)})
             assert new.event() == every.event() == {"count": 1, "likes": {"3": 31}}
 
 
@@ -66,13 +66,13 @@ def test_a_connection_that_is_dead_but_open_is_noticed(
     monkeypatch.setattr(events, "QUIET_SECONDS", 0.1)
     with Reader(web.port) as reader:
         assert reader.event()["likes"] == {}
-        events.announce(0, 1, {1: 5}, {1: 5})  # whatever is heard ends a wait that began before
+        events.announce({1: (5, 1, 5)})  # whatever is heard ends a wait that began before
         assert reader.event()["likes"] == {"1": 5}
         redis.freeze()
         eventually(lambda: "interrupted: Redis said nothing" in caplog.text, "the silence is noticed")
         redis.thaw()
         eventually(lambda: listeners(redis) == 1, "the server subscribes again")
-        events.announce(0, 2, {1: 6}, {1: 1})
+        events.announce({1: (6, 2, 1)})
         assert reader.event() == {"count": 1, "likes": {"1": 6}}
 
 
@@ -81,7 +81,7 @@ def test_a_reader_that_takes_nothing_is_cut_off(web: Web) -> None:
     with Reader(web.port, stuck=True) as stuck, Reader(web.port) as quick:
         eventually(lambda: open_streams() == 2, "both are open")
         for version in count(10**12):
-            events.announce(0, version, dict.fromkeys(posts, version), dict.fromkeys(posts, 1))
+            events.announce(dict.fromkeys(posts, (version, version, 1)))
             quick.events_until(1, version)
             if open_streams() == 1:
                 break

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from bench.streams.helper import Helper
 
 SAMPLE = 20  # streams
+OPEN_SECONDS = 120.0  # for all of them
 CAUGHT_UP_SECONDS = 5.0  # for the last total to reach everybody, after the last like
 
 
@@ -34,15 +35,19 @@ class Audience:
 
     def open(self, streams: int, path: str) -> int:
         """Open streams, the sample spread among them, and return how many are open; `why` tells what kept others."""
-        opened = 0
+        opened, started = 0, time.monotonic()
         for number in range(1, SAMPLE + 1):
             crowd = (streams - SAMPLE) * number // SAMPLE - (streams - SAMPLE) * (number - 1) // SAMPLE
             answers = [self._crowd.ask("open", streams=crowd, path=path)]
             answers.append(self._sample.ask("open", streams=1, path=path, sample=True))
             opened = sum(answer["opened"] for answer in answers)
             self.why = "; ".join(answer["why"] for answer in answers if answer["why"])
+            if not self.why and opened < streams and time.monotonic() - started > OPEN_SECONDS:
+                self.why = f"no more than {opened:,} opened within {OPEN_SECONDS:g} s"
             if self.why:
                 break
+        if not opened:
+            raise RuntimeError(f"no stream opened: {self.why}")
         return opened
 
     def visit(self, path: str) -> None:

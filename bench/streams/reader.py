@@ -21,7 +21,7 @@ END = b"\n\n\r\n"  # of a chunk that ends with an event
 EVENT = b"data: {"
 TOTAL = re.compile(rb'"[0-9]+":([0-9]+)\}\}')
 OPENING = 50  # streams at a time: a backlog that overflows makes a client wait for a second
-OPEN_SECONDS = 90.0  # a deadline for one `open`
+OPEN_SECONDS = 30.0  # a deadline for one `open`
 CONNECT_SECONDS = 10.0
 RECEIVE = 65_536  # bytes
 

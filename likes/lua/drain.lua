@@ -12,9 +12,9 @@
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]
 
-local function answer(status)
+local function answer(status, inflight)
   return {
-    status, redis.call('HGETALL', KEYS[3]), redis.call('HGETALL', KEYS[2]),
+    status, redis.call('HGETALL', KEYS[3]), inflight,
     redis.call('GET', KEYS[5]) or '', redis.call('SCARD', KEYS[1]),
   }
 end
@@ -25,24 +25,24 @@ if redis.call('EXISTS', KEYS[3]) == 1 then
   if age >= 0 and age < tonumber(ARGV[2]) then return {'busy'} end
   redis.call('DEL', KEYS[8])
   redis.call('HSET', KEYS[3], 'adopted_at', string.format('%.0f', now))
-  return answer('adopted')
+  return answer('adopted', redis.call('HGETALL', KEYS[2]))
 end
 
 local CHUNK = 1000 -- values handed to one command: Lua's stack ends at about 8,000
-local moved = {}
+local moved, n = {}, 0
 for i = 3, #ARGV do
   local likes = redis.call('GETDEL', KEYS[8 + i - 2])
   if likes then
-    moved[#moved + 1] = ARGV[i]
-    moved[#moved + 1] = likes
+    moved[n + 1], moved[n + 2] = ARGV[i], likes
+    n = n + 2
   end
 end
 for i = 3, #ARGV, CHUNK do
   redis.call('SREM', KEYS[1], unpack(ARGV, i, math.min(i + CHUNK - 1, #ARGV)))
 end
-if #moved == 0 then return {'idle'} end
-for i = 1, #moved, CHUNK do
-  redis.call('HSET', KEYS[2], unpack(moved, i, math.min(i + CHUNK - 1, #moved)))
+if n == 0 then return {'idle'} end
+for i = 1, n, CHUNK do
+  redis.call('HSET', KEYS[2], unpack(moved, i, math.min(i + CHUNK - 1, n)))
 end
 
 local epoch = redis.call('GET', KEYS[7])
@@ -58,4 +58,4 @@ redis.call('HSET', KEYS[3],
 if redis.call('SCARD', KEYS[1]) == 0 then redis.call('DEL', KEYS[4]) end
 local gen = math.max(tonumber(redis.call('GET', KEYS[5]) or '0') + 1, now)
 redis.call('SET', KEYS[5], string.format('%.0f', gen))
-return answer('drained')
+return answer('drained', moved)

@@ -1,0 +1,100 @@
+"""One open stream on its way to its reader: events, pings while there are none, and an end for whoever takes nothing.
+
+Has no timer of its own: `look` is called for all streams now and then, which is what makes an event cheap. Must not
+know what events tell, nor who is admitted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from contextlib import suppress
+
+from likes.asgi_types import Receive, Send
+from likes.mailboxes import Mailbox
+
+END_SECONDS = 1.0  # for a reader to take the end of its stream
+RETRY_MILLISECONDS = (1_000, 3_000)  # streams of a server that ends come back over a while, not at one moment
+PING = b":\n\n"
+
+
+class Delivery:
+    """Writes what a mailbox tells; `clock` is the event loop's, in seconds."""
+
+    __slots__ = ("_began", "_dropped", "_loop", "_mailbox", "_send", "_task", "_writing")
+
+    def __init__(self, mailbox: Mailbox, send: Send) -> None:
+        self._mailbox = mailbox
+        self._send = send
+        self._loop = asyncio.get_running_loop()
+        self._task = asyncio.current_task()
+        self._began = self._loop.time()  # the last write
+        self._writing = False
+        self._dropped = False
+
+    async def run(self, receive: Receive) -> None:
+        """Write events until the reader goes, takes nothing for too long, or the process ends."""
+        watch = asyncio.create_task(close_when_gone(receive, self._mailbox))
+        try:
+            await self._write(f"retry: {random.randint(*RETRY_MILLISECONDS)}\n\n".encode())  # noqa: S311 - no secret
+            while not self._mailbox.closed:
+                event = await self._mailbox.next()
+                if not self._mailbox.closed:
+                    await self._write(event or PING)
+        except OSError:  # how some servers say that the reader has gone
+            abort(self._send)
+        except asyncio.CancelledError:
+            # By the server, at its deadline for shutting down: the stream ends like any other.
+            if self._dropped:
+                abort(self._send)
+        finally:
+            watch.cancel()
+        await end(self._send)
+
+    async def _write(self, event: bytes) -> None:
+        self._began = self._loop.time()
+        self._writing = True
+        try:
+            await self._send({"type": "http.response.body", "body": event, "more_body": True})
+        finally:
+            self._writing = False
+
+    def look(self, now: float, ping_seconds: float, write_seconds: float) -> None:
+        """Ping a reader that was written nothing for so long; drop one that has not taken it for so long."""
+        quiet = now - self._began
+        if self._writing:
+            if quiet >= write_seconds:
+                self.drop()
+        elif quiet >= ping_seconds:
+            self._mailbox.nudge()
+
+    def drop(self) -> None:
+        """Cut off a reader that has yet to take what is being written."""
+        if self._writing and not self._dropped and self._task is not None:
+            self._dropped = True
+            self._task.cancel()
+
+
+async def close_when_gone(receive: Receive, mailbox: Mailbox) -> None:
+    """Close the mailbox when its reader has gone."""
+    while (await receive())["type"] != "http.disconnect":
+        pass  # a body, which nobody asked for
+    mailbox.close()
+
+
+async def end(send: Send) -> None:
+    """End the answer; where its reader does not take even that, the connection is the server's to close."""
+    with suppress(OSError):
+        async with asyncio.timeout(END_SECONDS):
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def abort(send: Send) -> None:
+    """Cut a connection whose reader takes nothing, and free what is waiting to be written to it.
+
+    ASGI has no message for that, and a server that closes politely waits until the reader has taken everything:
+    uvicorn's transport is reached through the object that its `send` belongs to. Other servers end it their way.
+    """
+    transport = getattr(getattr(send, "__self__", None), "transport", None)
+    if transport is not None:
+        transport.abort()
