@@ -22,7 +22,7 @@ FLUSHER_TIMEOUT = 5.0  # seconds; a drain of LIKES_BATCH_POSTS counters, and the
 LIKE, TOTALS, DRAIN, ACK, SETTLE, FAIL = (
     Script.load(name) for name in ("like", "totals", "drain", "ack", "settle", "fail")
 )
-COLD, COUNTED, REPLAYED = 0, 1, 2
+COLD, COUNTED, REPLAYED, FAULTY = 0, 1, 2, 3
 
 
 class Buffer(Survey):
@@ -35,26 +35,15 @@ class Buffer(Survey):
 
         One round trip, one script for each shard. Raises Unavailable.
         """
-        groups = self.places_by_shard(likes)
+        groups: defaultdict[int, list[int]] = defaultdict(list)
+        for place in sorted(range(len(likes)), key=lambda place: likes[place].key is not None):
+            groups[self.shard(likes[place].post)].append(place)
         replies = send(self.client, [self.like_call(s, [likes[i] for i in places]) for s, places in groups.items()])
         counted: list[Counted | None] = [None] * len(likes)
         for places, (_, answers) in zip(groups.values(), replies, strict=True):
             for place, answer in zip(places, answers, strict=True):
                 counted[place] = _counted(answer)
         return counted
-
-    def places_by_shard(self, likes: Sequence[Like]) -> dict[int, list[int]]:
-        """Return for each shard where its likes stand: those with a key of their own last, as the script wants them."""
-        groups: defaultdict[int, list[int]] = defaultdict(list)
-        keyed: list[int] = []
-        for place, like in enumerate(likes):
-            if like.key is None:
-                groups[self.shard(like.post)].append(place)
-            else:
-                keyed.append(place)
-        for place in keyed:
-            groups[self.shard(likes[place].post)].append(place)
-        return groups
 
     def like_under_key(
         self, key: str, calls: Mapping[int, tuple[Sequence[Like], str]]
@@ -89,14 +78,29 @@ class Buffer(Survey):
 
     def like_call(self, shard: int, likes: Sequence[Like], call_key: str = "", keep: str = "") -> Call:
         """Return the script that counts likes of one shard, those with a key of their own last."""
+        counts = [(like.post, like.count) for like in likes]
+        own = [(like.post, like.key) for like in likes if like.key is not None]
+        return self.count_call(shard, counts, own, call_key, keep)
+
+    def count_call(
+        self,
+        shard: int,
+        counts: Iterable[tuple[int, int]],
+        own: Sequence[tuple[int, str]] = (),
+        call_key: str = "",
+        keep: str = "",
+    ) -> Call:
+        """The same for `(post, likes)` pairs; `own` are the keys of the last of them, each with its post."""
         tag = self.key(shard, "")
-        own = [f"{tag}idem:{like.post}:{like.key}" for like in likes if like.key is not None]
+        pending, base = f"{tag}pending:", f"{tag}base:"
         keys = self.keys(shard, "dirty", "inflight", "accepted", "version", "since", "epoch", f"idem:bulk:{call_key}")
         args: list[str | int] = [settings.LIKES_IDEMPOTENCY_SECONDS, new_id(), keep, len(own)]
-        for like in likes:
-            keys += (f"{tag}pending:{like.post}", f"{tag}base:{like.post}")
-            args += (like.post, like.count)
-        return Call(LIKE, [*keys, *own], args)
+        for post, count in counts:
+            name = str(post)
+            keys += (pending + name, base + name)
+            args += (name, count)
+        keys += [f"{tag}idem:{post}:{key}" for post, key in own]
+        return Call(LIKE, keys, args)
 
     # --- Totals, warm and cold.
 
@@ -178,6 +182,8 @@ def _counted(answer: Sequence[Any]) -> Counted | None:
     status, base, inflight, pending, version = answer
     if status == COLD:
         return None
+    if status == FAULTY:
+        raise Broken(base)
     return Counted(Total(int(base), int(inflight) + int(pending), int(version)), status == REPLAYED)
 
 

@@ -22,6 +22,7 @@ from likes.announcer import announcer
 from likes.buffer import Buffer, Counted, Like, Look, Total, Unavailable, buffer, flusher
 from likes.ids import is_post_id
 from likes.models import Post
+from likes.values import BulkLiked
 
 log = logging.getLogger(__name__)
 
@@ -41,15 +42,6 @@ class Liked:
     """A like taken, and the live total it made; `replayed`: taken before, under the same key."""
 
     likes: int
-    replayed: bool
-
-
-@dataclass(frozen=True, slots=True)
-class BulkLiked:
-    """How many likes a bulk call counted, and which of its posts do not exist."""
-
-    accepted: int
-    unknown: list[int]
     replayed: bool
 
 

@@ -14,12 +14,13 @@ from typing import Protocol
 from django.conf import settings
 
 from likes.asgi_types import App, Receive, Scope, Send
-from likes.buffer import Buffer, Like, Total
-from likes.heads import Head, Heads
+from likes.bodies import first
+from likes.buffer import Buffer, Total
+from likes.bulk import BulkLane, LikeMany, likes_by_post, read
+from likes.heads import Head, Headers, Heads, once_each
 from likes.lane import Answer, Call, Full, Lane
-from likes.replies import Reply, failed
-from likes.trips import Taken, Trips
-from likes.wire import Unavailable
+from likes.replies import Reply, failed, stranded
+from likes.trips import Replayed, Trips, Wanted
 
 LIKE = re.compile(r"/api/v1/posts/([0-9]{1,18})/like")  # a longer id goes on to Django, which knows the highest
 LIKES = "/api/v1/likes"
@@ -28,9 +29,9 @@ KEY = re.compile(rb"[\x21-\x7e]{1,255}")
 LIKES_A_TRIP = 1_000  # some milliseconds of Redis, which serves nobody else meanwhile
 READS_A_TRIP = 50  # of up to 100 posts each
 MOST_BODY = 64 * 1024  # bytes; the body of a like says nothing, and a larger one is refused by Django
+REPLAYED = ((b"idempotent-replayed", b"true"),)
 SHORT_WAY = "likesite.short_way"  # in a scope's extensions: a ShortWay
 
-Headers = dict[bytes, bytes]
 Answered = Callable[[Reply | None], None]  # None: only Django knows the answer
 
 
@@ -49,15 +50,16 @@ class FastLane:
     Names keys as `buffer` does, and has connections of its own to the same Redis.
     """
 
-    def __init__(self, app: App, buffer: Buffer, redis_url: str) -> None:
+    def __init__(self, app: App, buffer: Buffer, redis_url: str, like_many: LikeMany) -> None:
         self._app, trips = app, Trips(buffer, redis_url)
-        self._likes: Lane[Like, Taken | None] = Lane(
+        self._likes: Lane[Wanted, int | None] = Lane(
             trips.count, stranded, most_waiting=settings.LIKES_INFLIGHT, most_a_trip=LIKES_A_TRIP
         )
         self._reads: Lane[Sequence[int], Mapping[int, Total] | None] = Lane(
             trips.look, stranded, most_waiting=settings.LIKES_INFLIGHT, most_a_trip=READS_A_TRIP
         )
         self._like_heads, self._read_heads = Heads("POST, OPTIONS"), Heads("GET, POST, HEAD, OPTIONS")
+        self._bulk = BulkLane(trips, self._read_heads, like_many)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer what is known to be good; hand everything else on, unread."""
@@ -66,11 +68,26 @@ class FastLane:
             if short_way is not None:
                 short_way.taken = self._take(scope, short_way.answer)
                 return
+            if scope["method"] == "POST" and scope["path"] == LIKES:
+                await self._count_many(scope, receive, send)
+                return
             reply = await self._reply(scope)
             if reply is not None:
-                for message in reply.messages():
-                    await send(message)
+                await give(reply, send)
                 return
+        await self._app(scope, receive, send)
+
+    async def _count_many(self, scope: Scope, receive: Receive, send: Send) -> None:
+        head = self._bulk.may(scope)
+        if head is not None and is_small(dict(scope["headers"])):
+            body = await read(receive)
+            if body is None:
+                return
+            added = likes_by_post(body)
+            if added is not None:
+                await give(await self._bulk.count(added, head), send)
+                return
+            receive = first(body, receive)
         await self._app(scope, receive, send)
 
     async def _reply(self, scope: Scope) -> Reply | None:
@@ -102,10 +119,10 @@ class FastLane:
         if key is not None and not KEY.fullmatch(key):
             return False
 
-        def told(taken: Taken | Exception | None) -> None:
-            answered(liked(post, taken, head))
+        def told(total: int | Exception | None) -> None:
+            answered(liked(post, total, head))
 
-        return enter(self._likes, Like(post, key=None if key is None else key.decode()), told)
+        return enter(self._likes, (post, None if key is None else key.decode()), told)
 
     def _take_read(self, scope: Scope, answered: Answered) -> bool:
         headers = once_each(scope)
@@ -113,7 +130,7 @@ class FastLane:
         if head is None:
             return False
         posts = list(dict.fromkeys(int(part[5:]) for part in scope["query_string"].split(b"&")))
-        return enter(self._reads, posts, lambda totals: answered(read(posts, totals, head)))
+        return enter(self._reads, posts, lambda totals: answered(totals_of(posts, totals, head)))
 
 
 def may_take(scope: Scope) -> bool:
@@ -131,17 +148,22 @@ def enter(lane: Lane[Call, Answer], call: Call, told: Callable[[Answer | Excepti
     return True
 
 
-def liked(post: int, taken: Taken | Exception | None, head: Head) -> Reply | None:
+async def give(reply: Reply, send: Send) -> None:
+    """Send a whole answer."""
+    for message in reply.messages():
+        await send(message)
+
+
+def liked(post: int, total: int | Exception | None, head: Head) -> Reply | None:
     """Return the answer to a like; None for a post that is cold or unknown: Django asks PostgreSQL."""
-    if taken is None:
+    if total is None:
         return None
-    if isinstance(taken, Exception):
-        return failed(taken, head)
-    body = b'{"post":%d,"likes":%d}' % (post, taken.likes)
-    return Reply(202, body, head, more=((b"idempotent-replayed", b"true"),) if taken.replayed else ())
+    if isinstance(total, Exception):
+        return failed(total, head)
+    return Reply(202, b'{"post":%d,"likes":%d}' % (post, total), head, more=REPLAYED if type(total) is Replayed else ())
 
 
-def read(posts: Sequence[int], totals: Mapping[int, Total] | Exception | None, head: Head) -> Reply | None:
+def totals_of(posts: Sequence[int], totals: Mapping[int, Total] | Exception | None, head: Head) -> Reply | None:
     """Return the answer to a read; None where one of the posts is cold or unknown."""
     if totals is None:
         return None
@@ -151,20 +173,7 @@ def read(posts: Sequence[int], totals: Mapping[int, Total] | Exception | None, h
     return Reply(200, f'{{"likes":{{{members}}}}}'.encode(), head)
 
 
-def once_each(scope: Scope) -> Headers | None:
-    """Return the headers by name; None when one that matters came twice, or a body has no length."""
-    headers: Headers = dict(scope["headers"])
-    if b"transfer-encoding" in headers:
-        return None
-    return headers if len(headers) == len(scope["headers"]) else None
-
-
 def is_small(headers: Headers) -> bool:
     """Tell whether the body, which nobody reads, is one that Django would not refuse."""
     length = headers.get(b"content-length")
     return length is None or (length.isdigit() and len(length) < 6 and int(length) <= MOST_BODY)
-
-
-def stranded(error: Exception) -> Exception:
-    """Return the error of a call that was never sent, as the trip before it failed."""
-    return Unavailable("not_applied", str(error))

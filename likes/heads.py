@@ -21,7 +21,16 @@ from likes.asgi_types import Scope
 REMEMBERED = 1_000  # kinds of callers; beyond that it begins anew, so that nobody fills the memory with odd origins
 OUTERMOST_LAST = (XFrameOptionsMiddleware, CommonMiddleware, CorsMiddleware, SecurityMiddleware)
 
+Headers = dict[bytes, bytes]
 Kind = tuple[str, bytes | None, bytes | None, bytes | None, bytes | None]
+
+
+def once_each(scope: Scope) -> Headers | None:
+    """Return the headers by name; None when one that matters came twice, or a body has no length."""
+    headers: Headers = dict(scope["headers"])
+    if b"transfer-encoding" in headers:
+        return None
+    return headers if len(headers) == len(scope["headers"]) else None
 
 
 class Head(NamedTuple):
@@ -38,7 +47,7 @@ class Heads:
         self._allow = allow
         self._known: dict[Kind, Head | None] = {}
 
-    def of(self, scope: Scope, headers: dict[bytes, bytes]) -> Head | None:
+    def of(self, scope: Scope, headers: Headers) -> Head | None:
         """Return the head for a request; None where Django would answer it otherwise: a wrong host, a redirect."""
         get = headers.get
         # What the middleware reads; a test holds it against Django's.

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable
 
 MAX_ID = 2**63 - 1  # PostgreSQL's bigint
+MOST_ENTRIES = 1_000  # of one bulk call: some milliseconds of work
+MOST_LIKES = 10_000  # of one entry: a buffer that an app sends on, and no way to set totals at will
 MOST_POSTS = 100  # of one page, one read, one stream: one round trip of some milliseconds
 DIGITS = re.compile(r"[0-9]+")  # not \d, which takes the digits of every script
 NO_ID = "must be a post's id, in digits"

@@ -25,7 +25,7 @@ class Lane(Generic[Call, Answer]):
     """Calls of one event loop, made in groups by `trip`, which returns an answer or an error for each.
 
     A trip that raises fails its own calls with that error, and those that wait behind it with what `stranded` makes of
-    it: they are not sent into what just failed, one timeout after another.
+    it: they are not sent into what just failed, one timeout after another. The bounds are sums of what calls `weigh`.
     """
 
     def __init__(
@@ -35,18 +35,21 @@ class Lane(Generic[Call, Answer]):
         *,
         most_waiting: int,
         most_a_trip: int,
+        weigh: Callable[[Call], int] = lambda _: 1,
     ) -> None:
-        self._trip, self._stranded = trip, stranded
+        self._trip, self._stranded, self._weigh = trip, stranded, weigh
         self._most_waiting, self._most_a_trip = most_waiting, most_a_trip
         self._calls: list[Call] = []
         self._waiting: list[Waiting[Answer]] = []
-        self._under_way = 0
+        self._load = 0  # of all calls that wait or are under way
         self._running: asyncio.Task[None] | None = None
 
     def call(self, call: Call, waiting: Waiting[Answer]) -> None:
         """Let a call go with the next trip; `waiting` is told its answer or its error. Raises Full."""
-        if self._under_way + len(self._calls) >= self._most_waiting:
+        weight = self._weigh(call)
+        if self._load + weight > self._most_waiting:
             raise Full
+        self._load += weight
         self._calls.append(call)
         self._waiting.append(waiting)
         if self._running is None:  # it leaves when everything that this turn of the loop has read is aboard
@@ -67,20 +70,29 @@ class Lane(Generic[Call, Answer]):
             self._running = None
 
     async def _depart(self) -> None:
-        most = self._most_a_trip
-        calls, self._calls = self._calls[:most], self._calls[most:]
-        waiting, self._waiting = self._waiting[:most], self._waiting[most:]
-        self._under_way = len(calls)
+        aboard, load = self._aboard()
+        calls, self._calls = self._calls[:aboard], self._calls[aboard:]
+        waiting, self._waiting = self._waiting[:aboard], self._waiting[aboard:]
         try:
             answers = await self._trip(calls)
         except Exception as error:  # noqa: BLE001 - whatever it was, everybody who waits is told
             stranded, self._calls, self._waiting = self._waiting, [], []
+            self._load = 0
             tell(waiting, [error] * len(waiting))
             tell(stranded, [self._stranded(error)] * len(stranded))
         else:
+            self._load -= load
             tell(waiting, answers)
-        finally:
-            self._under_way = 0
+
+    def _aboard(self) -> tuple[int, int]:
+        """Return how many calls go with the next trip, one at least, and their weight."""
+        aboard, load = 0, 0
+        for call in self._calls:
+            weight = self._weigh(call)
+            if aboard and load + weight > self._most_a_trip:
+                break
+            aboard, load = aboard + 1, load + weight
+        return aboard, load
 
 
 def tell(waiting: Sequence[Waiting[Answer]], answers: Sequence[Answer | Exception]) -> None:

@@ -55,6 +55,11 @@ def failed(error: Exception, head: Head) -> Reply:
     return problem(problems.unavailable(known.outcome), head, (b"retry-after", b"%d" % known.retry_after))
 
 
+def stranded(error: Exception) -> Exception:
+    """Return the error of a call that was never sent, as the trip before it failed."""
+    return Unavailable("not_applied", str(error))
+
+
 def problem(document: dict[str, Any], head: Head, *more: tuple[bytes, bytes]) -> Reply:
     """Return a problem document."""
     body = json.dumps(document, separators=(",", ":")).encode()

@@ -8,11 +8,9 @@ from django.conf import settings
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from likes.ids import DIGITS, MAX_ID
+from likes.ids import DIGITS, MAX_ID, MOST_ENTRIES, MOST_LIKES
 from likes.models import Post
 
-MOST_ENTRIES = 1_000  # of one bulk call: some tens of milliseconds of work
-MOST_LIKES = 10_000  # of one entry: a buffer that an app sends on, and no way to set totals at will
 NO_POST = 0  # an id that no post can have
 DEMO_TITLE = "A demo post"
 

@@ -5,22 +5,30 @@ Knows no HTTP; the keys and the scripts are the buffer's.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from likes.announcer import announcer
-from likes.buffer import COLD, REPLAYED, Buffer, looked
-from likes.values import Like, Total
-from likes.wire import Broken, Unavailable, pool, send_each
+from likes.buffer import COLD, FAULTY, REPLAYED, Buffer, looked
+from likes.values import Total
+from likes.wire import Broken, Call, Unavailable, pool, send_each
 
+Wanted = tuple[int, str | None]  # a like: its post, and its Idempotency-Key
 Fault = Unavailable | Broken
+Group = tuple[list[tuple[int, int]], list[tuple[int, str]]]  # of one shard: likes by post, likes under keys
+Told = int | Fault | None  # the live total that a like made; why it was not counted; None: its post is cold
 
 
-class Taken(NamedTuple):
-    """A like that was counted, now or before, and the live total that it made."""
+class Replayed(int):
+    """The total of a like that was counted before, under the same key."""
 
-    likes: int
-    replayed: bool
+
+class Many(NamedTuple):
+    """What became of one bulk call: its likes that were counted, its cold posts, which were not."""
+
+    accepted: int
+    cold: dict[int, int]
 
 
 class Trips:
@@ -29,47 +37,69 @@ class Trips:
     def __init__(self, buffer: Buffer, url: str) -> None:
         self._buffer, self._pool = buffer, pool(url)
 
-    async def count(self, likes: Sequence[Like]) -> list[Taken | Fault | None]:
-        """Count a group of likes: those of one post that have no key as one, each answered with its own total.
+    async def count(self, likes: Sequence[Wanted]) -> list[Told]:
+        """Count a group of likes: those of one post that have no key as one, each told its own total.
 
-        None for a like of a cold post, not counted; a fault for one whose shard refused it. Raises Unavailable.
+        Raises Unavailable for what befell all of them.
         """
         together: dict[int, int] = {}
-        keyed: list[Like] = []
-        for like in likes:
-            if like.key is None:
-                together[like.post] = together.get(like.post, 0) + like.count
+        keyed: list[tuple[int, str]] = []
+        for post, key in likes:
+            if key is None:
+                together[post] = together.get(post, 0) + 1
             else:
-                keyed.append(like)
-        answers = await self._count([*(Like(post, count) for post, count in together.items()), *keyed])
-        of_post = dict(zip(together, answers, strict=False))
-        of_keyed = iter(answers[len(together) :])
-        told: list[Taken | Fault | None] = []
-        for like in likes:
-            if like.key is not None:
-                told.append(next(of_keyed))
+                keyed.append((post, key))
+        of_post, of_keyed = await self._count(together, keyed)
+        told: list[Told] = []
+        for post, key in likes:
+            if key is not None:
+                told.append(of_keyed[post, key].pop(0))
                 continue
-            answer = of_post[like.post]
-            together[like.post] = later = together[like.post] - like.count
-            told.append(Taken(answer.likes - later, replayed=False) if isinstance(answer, Taken) else answer)
+            total = of_post[post]
+            together[post] = later = together[post] - 1
+            told.append(total - later if isinstance(total, int) else total)
         return told
 
-    async def _count(self, likes: Sequence[Like]) -> list[Taken | Fault | None]:
-        groups = self._buffer.places_by_shard(likes)
-        calls = [self._buffer.like_call(shard, [likes[i] for i in places]) for shard, places in groups.items()]
-        told: list[Taken | Fault | None] = [None] * len(likes)
-        for places, reply in zip(groups.values(), await send_each(self._pool, calls), strict=True):
-            if isinstance(reply, Unavailable | Broken):
-                for place in places:
-                    told[place] = reply
-                continue
-            for place, (status, base, inflight, pending, version) in zip(places, reply[1], strict=True):
-                if status == COLD:
-                    continue
-                told[place] = taken = Taken(int(base) + int(inflight) + int(pending), status == REPLAYED)
-                if not taken.replayed:
-                    announcer.tell(likes[place].post, taken.likes, int(version), likes[place].count)
-        return told
+    async def count_many(self, calls: Sequence[Mapping[int, int]]) -> list[Many | Fault]:
+        """Count a group of bulk calls, each likes by post; those of one post as one. Raises Unavailable."""
+        together: dict[int, int] = dict(calls[0])
+        for call in calls[1:]:
+            for post, count in call.items():
+                together[post] = together.get(post, 0) + count
+        of_post, _ = await self._count(together, ())
+        return [became(call, of_post) for call in calls]
+
+    async def _count(
+        self, counts: Mapping[int, int], keyed: Sequence[tuple[int, str]]
+    ) -> tuple[dict[int, Told], dict[tuple[int, str], list[Told]]]:
+        """Count likes by post, and likes under keys; return what each is told, in the order of those under one key."""
+        groups: defaultdict[int, Group] = defaultdict(lambda: ([], []))
+        shard = self._buffer.shard
+        for like in counts.items():
+            groups[shard(like[0])][0].append(like)
+        for own_like in keyed:
+            groups[shard(own_like[0])][1].append(own_like)
+        calls = [
+            self._buffer.count_call(number, [*plain, *((post, 1) for post, _ in own)], own)
+            for number, (plain, own) in groups.items()
+        ]
+        of_post: dict[int, Told] = {}
+        of_keyed: dict[tuple[int, str], list[Told]] = {}
+        for (plain, own), reply in zip(groups.values(), await self._send(calls), strict=True):
+            for (post, count), answer in zip(plain, reply, strict=False):
+                of_post[post] = told_of(post, count, answer)
+            for own_like, answer in zip(own, reply[len(plain) :], strict=True):
+                of_keyed.setdefault(own_like, []).append(told_of(own_like[0], 1, answer))
+        return of_post, of_keyed
+
+    async def _send(self, calls: Sequence[Call]) -> list[list[Any]]:
+        """Return the answers of each script; a fault in the place of each where a shard refused."""
+        likes = [(len(call.args) - 4) // 2 for call in calls]
+        replies = await send_each(self._pool, calls)
+        return [
+            [reply] * count if isinstance(reply, Fault) else reply[1]
+            for count, reply in zip(likes, replies, strict=True)
+        ]
 
     async def look(self, reads: Sequence[Sequence[int]]) -> list[Mapping[int, Total] | Fault | None]:
         """Read the totals of a group of reads at once; None for a read with a cold post. Raises Unavailable."""
@@ -82,11 +112,41 @@ class Trips:
         known: dict[int, Total] = {}
         faults: dict[int, Fault] = {}
         for posts, reply in zip(groups.values(), replies, strict=True):
-            if isinstance(reply, Unavailable | Broken):
+            if isinstance(reply, Fault):
                 faults.update(dict.fromkeys(posts, reply))
             else:
                 known.update(looked(posts, *reply).totals)
         return [answer_of(posts, known, faults) for posts in reads]
+
+
+def told_of(post: int, count: int, answer: Any) -> Told:
+    """Return what a like is told, and have the streams told of a total that is new."""
+    if isinstance(answer, Fault):
+        return answer
+    status, base, inflight, pending, version = answer
+    if status == COLD:
+        return None
+    if status == FAULTY:
+        return Broken(base)
+    total = int(base) + int(inflight) + int(pending)
+    if status == REPLAYED:
+        return Replayed(total)
+    announcer.tell(post, total, version, count)
+    return total
+
+
+def became(call: Mapping[int, int], of_post: Mapping[int, Told]) -> Many | Fault:
+    """Return what became of one bulk call; what was refused in part may not be called not applied."""
+    told = [of_post[post] for post in call]
+    faults = [fault for fault in told if isinstance(fault, Fault)]
+    if broken := [fault for fault in faults if isinstance(fault, Broken)]:
+        return broken[0]
+    if faults:
+        return Unavailable(
+            "unknown" if any(isinstance(total, int) for total in told) else "not_applied", str(faults[0])
+        )
+    cold = {post: count for post, count in call.items() if of_post[post] is None}
+    return Many(sum(call.values()) - sum(cold.values()), cold)
 
 
 def answer_of(

@@ -38,6 +38,15 @@ class Counted:
 
 
 @dataclass(frozen=True, slots=True)
+class BulkLiked:
+    """How many likes a bulk call counted, and which of its posts do not exist."""
+
+    accepted: int
+    unknown: list[int]
+    replayed: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Look:
     """What one look at posts of a shard saw; `missing` are cold, `inflight` is per post."""
 

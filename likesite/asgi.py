@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Sequence
 from typing import cast
 
 from django.conf import settings
@@ -19,6 +20,7 @@ from likes.bodies import BoundedBody  # noqa: E402
 from likes.buffer import Total, buffer  # noqa: E402
 from likes.fastlane import FastLane  # noqa: E402
 from likes.stream import Stream  # noqa: E402
+from likes.values import BulkLiked  # noqa: E402
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +30,15 @@ def snapshot(posts: list[int]) -> dict[int, Total]:
     close_old_connections()
     try:
         return counts.totals(posts)
+    finally:
+        close_old_connections()
+
+
+def like_many(likes: Sequence[tuple[int, int]]) -> BulkLiked:
+    """Count the cold posts of a bulk call, in such a thread too."""
+    close_old_connections()
+    try:
+        return counts.like_many(likes)
     finally:
         close_old_connections()
 
@@ -47,5 +58,5 @@ def startup() -> None:
 
 
 room = BoundedBody(django_application)
-front = FastLane(room, buffer, settings.REDIS_URL) if settings.LIKES_FASTLANE else room
+front = FastLane(room, buffer, settings.REDIS_URL, like_many) if settings.LIKES_FASTLANE else room
 application = Stream(front, snapshot, startup=startup, shutdown=announcer.close)

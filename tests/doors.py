@@ -19,7 +19,7 @@ from likes.asgi_types import App, Message
 from likes.buffer import Unavailable, buffer
 from likes.counts import BulkLiked, KeyReused, Liked, UnknownPost
 from likes.fastlane import FastLane
-from likesite.asgi import room
+from likesite.asgi import like_many, room
 
 PATIENCE = 60.0  # seconds until a test gives up on an answer
 JSON, PROBLEM = "application/json", "application/problem+json"
@@ -196,7 +196,7 @@ def lane() -> Door:
     """A new lane in front of Django, under the settings of now."""
     where = buffer.client.connection_pool.connection_kwargs  # a test may have put a proxy there
     url = f"unix://{where['path']}" if "path" in where else f"redis://{where['host']}:{where['port']}"
-    return Door(FastLane(room, buffer, url))
+    return Door(FastLane(room, buffer, url, like_many))
 
 
 DOORS = {"views": views, "lane": lane}

@@ -9,10 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.conf import settings
+from django.test import override_settings
 
 from likes import audit, counts
 from likes.buffer import buffer
+from likes.fastlane import FastLane
 from likes.models import Post
+from tests import doors
 from tests.proxy import Fault, Proxy
 from tests.servers import Process, Server
 from tests.stack import Web
@@ -38,7 +42,7 @@ def ask(web: Web, method: str, path: str, headers: dict[str, str] | None = None,
 @pytest.fixture
 def doors(process: type[Process]) -> tuple[Web, Web]:
     """A web process with the fast lane, and one without."""
-    environment = {"CORS_ALLOWED_ORIGINS": ORIGIN["Origin"], "LIKES_DEMO": "off"}
+    environment = {"CORS_ALLOWED_ORIGINS": ORIGIN["Origin"], "LIKES_DEMO": "off", "LIKES_API_TOKENS": "a-token"}
     lane = Web(process, LIKES_FASTLANE="on", **environment).start()
     return lane, Web(process, LIKES_FASTLANE="off", **environment).start()
 
@@ -48,6 +52,8 @@ def evalsha_calls() -> int:
     return int(calls.get("calls", 0))
 
 
+JSON, TOKEN = {"Content-Type": "application/json"}, {"Authorization": "Bearer a-token"}
+MANY = "/api/v1/likes"
 LIKE, READ = "/api/v1/posts/{post}/like", "/api/v1/likes?post={post}"
 CALLS: dict[str, tuple[str, str, dict[str, str], bytes | None]] = {
     "a like": ("POST", LIKE, {}, None),
@@ -62,6 +68,34 @@ CALLS: dict[str, tuple[str, str, dict[str, str], bytes | None]] = {
     "a like with leading zeros": ("POST", "/api/v1/posts/000{post}/like", {}, None),
     "a like by GET": ("GET", LIKE, {}, None),
     "a preflight": ("OPTIONS", LIKE, {"Access-Control-Request-Method": "POST"}, None),
+    "bulk likes": ("POST", MANY, JSON, b'{"likes":[{"post":{post},"count":2},{"post":{other},"count":1}]}'),
+    "bulk likes of one post twice": (
+        "POST",
+        MANY,
+        JSON,
+        b'{"likes":[{"post":{post},"count":2},{"count":1,"post":{post}}]}',
+    ),
+    "bulk likes, some unknown": ("POST", MANY, JSON, b'{"likes":[{"post":{post},"count":2},{"post":999,"count":1}]}'),
+    "bulk likes under a key": (
+        "POST",
+        MANY,
+        JSON | {"Idempotency-Key": "b1"},
+        b'{"likes":[{"post":{post},"count":2}]}',
+    ),
+    "bulk likes, one bad": ("POST", MANY, JSON, b'{"likes":[{"post":{post},"count":2},{"post":{other},"count":0}]}'),
+    "bulk likes, one that is true": ("POST", MANY, JSON, b'{"likes":[{"post":{post},"count":true}]}'),
+    "bulk likes with more members": ("POST", MANY, JSON, b'{"likes":[{"post":{post},"count":1,"x":2}],"y":3}'),
+    "bulk likes of none": ("POST", MANY, JSON, b'{"likes":[]}'),
+    "bulk likes that are no JSON": ("POST", MANY, JSON, b'{"likes":['),
+    "bulk likes as a form": ("POST", MANY, {"Content-Type": "application/x-www-form-urlencoded"}, b"likes=1"),
+    "bulk likes too large": ("POST", MANY, JSON, b" " * 70_000),
+    "bulk likes with a token": ("POST", MANY, JSON | TOKEN, b'{"likes":[{"post":{post},"count":2}]}'),
+    "bulk likes with a wrong token": (
+        "POST",
+        MANY,
+        JSON | {"Authorization": "Bearer no"},
+        b'{"likes":[{"post":{post},"count":2}]}',
+    ),
     "a read": ("GET", READ, {}, None),
     "a read of many": ("GET", READ + "&post={other}&post={post}&post=999", {}, None),
     "a read of two": ("GET", READ + "&post={other}&post={post}", {}, None),
@@ -73,6 +107,16 @@ CALLS: dict[str, tuple[str, str, dict[str, str], bytes | None]] = {
 
 @pytest.mark.parametrize("origin", [{}, ORIGIN], ids=["same origin", "other origin"])
 def test_both_doors_answer_the_same(doors: tuple[Web, Web], origin: dict[str, str]) -> None:
+    hold_against_each_other(doors, origin)
+
+
+def test_both_doors_answer_the_same_in_a_demo(process: type[Process]) -> None:
+    lane = Web(process, LIKES_FASTLANE="on", LIKES_DEMO="on").start()
+    hold_against_each_other((lane, Web(process, LIKES_FASTLANE="off", LIKES_DEMO="on").start()), {})
+
+
+def hold_against_each_other(doors: tuple[Web, Web], origin: dict[str, str]) -> None:
+    """Make each call twice at each door, of a post of its own, and find no difference."""
     other = Post.objects.create(pk=FIRST, title="other").pk
     numbers = count(FIRST + 1)
     different = {}
@@ -82,7 +126,9 @@ def test_both_doors_answer_the_same(doors: tuple[Web, Web], origin: dict[str, st
             post = Post.objects.create(pk=next(numbers), title=name).pk
             counts.totals([post, other])
             place = path.format(post=post, other=other)
-            twice = [ask(door, method, place, headers | origin, body) for _ in range(2)]
+            content = body and body.replace(b"{post}", b"%d" % post).replace(b"{other}", b"%d" % other)
+            key = {"Idempotency-Key": f"{name} {post}".replace(" ", "-")} if "key" in name and "bad" not in name else {}
+            twice = [ask(door, method, place, headers | key | origin, content) for _ in range(2)]
             answers.append([(s, h, b.replace(str(post).encode(), b"ID")) for s, h, b in twice])
         if answers[0] != answers[1]:
             different[name] = answers
@@ -174,3 +220,24 @@ def test_a_lost_reply_is_unknown_and_a_retry_under_the_key_counts_once(process: 
     assert (status, body) == (202, {"post": post, "likes": 1})
     assert counts.totals([post])[post].likes == 1
     line.close()
+
+
+@pytest.mark.parametrize("call", [doors.like(1), doors.like(1, "k"), doors.many([(1, 2)]), doors.read([1])], ids=str)
+def test_what_is_known_to_be_good_never_reaches_django(call: doors.Call) -> None:
+    async def django(*_: object) -> None:
+        raise AssertionError("it was handed on")
+
+    post = Post.objects.create(pk=1, title="one").pk
+    counts.totals([post])
+    with override_settings(LIKES_DEMO=True):
+        told = doors.Door(FastLane(django, buffer, settings.REDIS_URL, counts.like_many)).at_once(call)
+    assert told == [told_by_the_views(call)]
+
+
+def told_by_the_views(call: doors.Call) -> object:
+    """Return what the reference says to the same call on a post without likes."""
+    Post.objects.all().delete()
+    buffer.client.flushall()
+    Post.objects.create(pk=1, title="one")
+    with override_settings(LIKES_DEMO=True):
+        return doors.views().at_once(call)[0]

@@ -13,16 +13,16 @@ from tests.servers import ROOT
 
 # From the ground up: a module of `likes` imports from the rows below its own, and a new one has to be placed.
 LAYERS = (
-    ("values, and what needs nothing of ours", "absent apps asgi_types authentication ids instruments lane latest"
-                                               " models probes problems values wire admin.listing"),
-    ("what Redis is asked", "survey"),
+    ("values, and what needs nothing of ours", "absent apps asgi_types ids instruments lane latest"
+                                               " models probes problems values tokens wire admin.listing"),
+    ("what Redis is asked; who may write", "survey authentication"),
     ("the doors: Redis, SQL, the streams' channel", "buffer books ledger events"),
     ("what goes through a door", "announcer"),
     ("the doors joined; parts of rooms", "api counts audit admission bodies heads lifespan mailboxes parameters"
                                          " admin.books"),
     ("the flush; parts of the API and the lane", "tasks delivery exceptions pagination serializers snapshots"
                                                  " pages replies trips"),
-    ("the hub of the streams; buttons; documents", "hub openapi admin.actions"),
+    ("the hub of the streams; the lane of bulk calls; buttons; documents", "bulk hub openapi admin.actions"),
     ("rooms and views", "fastlane stream views health admin.posts"),
     ("what collects them", "metrics admin"),
     ("what is called from outside", "urls management.commands.audit management.commands.flush"
@@ -59,6 +59,8 @@ WITHOUT_ORM = {
     "heads",
     "trips",
     "replies",
+    "bulk",
+    "tokens",
     "fastlane",
 }
 STREAM = {"stream", "admission", "delivery", "hub", "latest", "mailboxes", "snapshots", "lifespan"}

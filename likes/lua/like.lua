@@ -7,14 +7,15 @@
 --       4 how many of the likes have a key of their own: the last ones   then for each like: post, count
 --
 -- Answers {kept answer of the call or false, {status, base, inflight, pending, version} for each like}
--- with status 0 cold (nothing written), 1 counted, 2 answered before. A call under a key that meets a
--- cold post writes nothing at all. `base` stays a string: Lua's numbers end at 2^53.
+-- with status 0 cold (nothing written), 1 counted, 2 answered before, 3 not counted, as its counter is no
+-- number or would overflow (the error stands for `base`): that touches no other like. A call under a key that
+-- meets a cold post writes nothing at all. `base` stays a string: Lua's numbers end at 2^53.
 
 local call = redis.call
 local keep, call_answer = ARGV[1], ARGV[3]
 local count = (#ARGV - 4) / 2
 local plain = count - tonumber(ARGV[4])
-local COLD = {0, '0', '0', 0, '0'}
+local COLD = {0, '0', '0', 0, 0}
 local answers = {}
 
 if call_answer ~= '' then
@@ -23,7 +24,7 @@ if call_answer ~= '' then
   local cold = false
   for i = 1, count do
     local base = call('EXISTS', KEYS[7 + i * 2])
-    answers[i] = {base, '0', '0', 0, '0'}
+    answers[i] = {base, '0', '0', 0, 0}
     cold = cold or base == 0
   end
   if cold then return {false, answers} end
@@ -34,6 +35,7 @@ local now = clock[1] * 1000000 + clock[2]
 local version = math.max(tonumber(call('GET', KEYS[4]) or '0'), now - 1)
 local moving = call('EXISTS', KEYS[2]) == 1
 local accepted = 0
+local fresh = false -- is any counter new?
 
 for i = 1, count do
   local pending_key, base_key = KEYS[6 + i * 2], KEYS[7 + i * 2]
@@ -49,21 +51,26 @@ for i = 1, count do
     answers[i] = COLD
   else
     -- First, as Redis at its memory limit refuses a script at its first write and never later.
-    local pending = call('INCRBY', pending_key, likes)
-    local added = tonumber(likes)
-    if pending == added then -- a new counter; one that was there is in `dirty`, and its base has no expiry
-      call('SADD', KEYS[1], post)
-      call('PERSIST', base_key)
-      call('SET', KEYS[5], string.format('%.0f', now), 'NX')
-      call('SET', KEYS[6], ARGV[2], 'NX')
-    end
-    local inflight = moving and call('HGET', KEYS[2], post) or '0'
-    version = version + 1
-    accepted = accepted + added
-    local shown = string.format('%.0f', version)
-    answers[i] = {1, base, inflight, pending, shown}
-    if own_key then
-      call('SET', own_key, table.concat({base, inflight, string.format('%.0f', pending), shown}, ' '), 'EX', keep)
+    local pending = redis.pcall('INCRBY', pending_key, likes)
+    if type(pending) == 'table' then
+      if not string.find(pending.err, '^%-?WRONGTYPE') and not string.find(pending.err, '^%-?ERR') then
+        return pending
+      end
+      answers[i] = {3, pending.err, '0', 0, 0}
+    else
+      local added = tonumber(likes)
+      if pending == added then -- a new counter; one that was there is in `dirty`, and its base has no expiry
+        call('SADD', KEYS[1], post)
+        call('PERSIST', base_key)
+        fresh = true
+      end
+      local inflight = moving and call('HGET', KEYS[2], post) or '0'
+      version = version + 1
+      accepted = accepted + added
+      answers[i] = {1, base, inflight, pending, version}
+      if own_key then
+        call('SET', own_key, string.format('%s %s %.0f %.0f', base, inflight, pending, version), 'EX', keep)
+      end
     end
   end
 end
@@ -71,6 +78,10 @@ end
 if accepted > 0 then
   call('INCRBY', KEYS[3], string.format('%.0f', accepted))
   call('SET', KEYS[4], string.format('%.0f', version))
+end
+if fresh then
+  call('SET', KEYS[5], string.format('%.0f', now), 'NX')
+  call('SET', KEYS[6], ARGV[2], 'NX')
 end
 if call_answer ~= '' then call('SET', KEYS[7], call_answer, 'EX', keep) end
 return {false, answers}
