@@ -11,7 +11,7 @@ import pytest
 from django.test import override_settings
 
 from likes import audit, counts
-from likes.buffer import LIKE, Unavailable, buffer, flusher
+from likes.buffer import LIKE, Unavailable, flusher
 from likes.counts import Liked, UnknownPost
 from tests import doors
 from tests.doors import PATIENCE, Door
