@@ -51,6 +51,7 @@ class Web:
         self.port = free_port()
         command = [sys.executable, "-m", "uvicorn", "likesite.asgi:application", "--port", str(self.port)]
         command += ["--workers", str(workers), "--timeout-graceful-shutdown", "1", "--no-access-log"]
+        command += ["--ws", "none", "--http", "likesite.protocol:Protocol"]
         self.process = start(command, folder("web") / "log", **({"LIKES_DEMO": "on"} | environment))
 
     def start(self) -> Web:

@@ -84,6 +84,18 @@ def test_rows_are_locked_in_the_order_of_their_keys(elsewhere: Callable[..., Fut
     assert applying.result(30)
 
 
+def test_likes_land_in_a_row_that_moved_while_the_flush_waited_for_it(elsewhere: Callable[..., Future[object]]) -> None:
+    post = a_post()
+    counts.like(post)
+    batch = drain(post)
+    with transaction.atomic():
+        only(post).update(title="another")  # PostgreSQL writes the row anew, in another place
+        applying = elsewhere(ledger.apply, batch)
+        eventually(lambda: waiting() == 1, "the flush waits")
+    assert applying.result(30).totals == {post: 1}
+    assert persisted(post) == 1
+
+
 def test_a_batch_that_postgres_refuses_lands_row_by_row_after_five_errors() -> None:
     full, other = two_posts_of_a_shard()
     only(full).update(likes=MAX_ID, starting_likes=MAX_ID)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import struct
 from concurrent.futures import ThreadPoolExecutor
@@ -69,6 +70,21 @@ def hang_up(port: int, post: int) -> None:
     with socket.create_connection(("127.0.0.1", port), timeout=20) as mine:
         mine.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
         mine.sendall(b"POST /api/v1/posts/%d/like HTTP/1.1\r\nHost: localhost\r\n\r\n" % post)
+
+
+def test_calls_sent_one_after_another_without_waiting_are_answered_in_their_order(process: Start) -> None:
+    [post] = make_posts(1)
+    counts.totals([post])
+    web = Web(process, LIKES_FASTLANE="on").start()
+    like, cold = f"POST /api/v1/posts/{post}/like", "POST /api/v1/posts/999/like"
+    calls = [like, cold, like, f"GET /api/v1/likes?post={post}", "GET /health", like]
+    sent = "".join(f"{call} HTTP/1.1\r\nHost: localhost\r\n\r\n" for call in calls)
+    with socket.create_connection(("127.0.0.1", web.port), timeout=20) as mine:
+        mine.sendall(sent.encode().removesuffix(b"\r\n") + b"Connection: close\r\n\r\n")
+        answers = b"".join(iter(lambda: mine.recv(65536), b"")).decode()
+    assert re.findall(r"HTTP/1.1 (\d+)", answers) == ["202", "404", "202", "200", "200", "202"]
+    assert re.findall(r'"likes":(\d+)', answers) == ["1", "2", "3"]
+    assert counted([post]) == 3
 
 
 def test_two_web_processes_commit_in_groups_of_their_own_and_count_exactly(process: Start) -> None:
