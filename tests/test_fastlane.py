@@ -16,7 +16,7 @@ from likes import audit, counts
 from likes.buffer import buffer
 from likes.fastlane import FastLane
 from likes.models import Post
-from tests import doors
+from tests import doors as here
 from tests.proxy import Fault, Proxy
 from tests.servers import Process, Server
 from tests.stack import Web
@@ -222,22 +222,22 @@ def test_a_lost_reply_is_unknown_and_a_retry_under_the_key_counts_once(process: 
     line.close()
 
 
-@pytest.mark.parametrize("call", [doors.like(1), doors.like(1, "k"), doors.many([(1, 2)]), doors.read([1])], ids=str)
-def test_what_is_known_to_be_good_never_reaches_django(call: doors.Call) -> None:
+@pytest.mark.parametrize("call", [here.like(1), here.like(1, "k"), here.many([(1, 2)]), here.read([1])], ids=str)
+def test_what_is_known_to_be_good_never_reaches_django(call: here.Call) -> None:
     async def django(*_: object) -> None:
         raise AssertionError("it was handed on")
 
     post = Post.objects.create(pk=1, title="one").pk
     counts.totals([post])
     with override_settings(LIKES_DEMO=True):
-        told = doors.Door(FastLane(django, buffer, settings.REDIS_URL, counts.like_many)).at_once(call)
+        told = here.Door(FastLane(django, buffer, settings.REDIS_URL, counts.like_many)).at_once(call)
     assert told == [told_by_the_views(call)]
 
 
-def told_by_the_views(call: doors.Call) -> object:
+def told_by_the_views(call: here.Call) -> object:
     """Return what the reference says to the same call on a post without likes."""
     Post.objects.all().delete()
     buffer.client.flushall()
     Post.objects.create(pk=1, title="one")
     with override_settings(LIKES_DEMO=True):
-        return doors.views().at_once(call)[0]
+        return here.views().at_once(call)[0]
