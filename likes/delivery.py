@@ -19,45 +19,45 @@ PING = b":\n\n"
 
 
 class Delivery:
-    """Writes what a mailbox tells; `clock` is the event loop's, in seconds."""
+    """Writes what a mailbox tells, in the task that makes it."""
 
-    __slots__ = ("_began", "_dropped", "_loop", "_mailbox", "_send", "_task", "_writing")
+    __slots__ = ("_began", "_dropped", "_loop", "_mailbox", "_ping_due", "_send", "_task", "_writing")
 
     def __init__(self, mailbox: Mailbox, send: Send) -> None:
         self._mailbox = mailbox
         self._send = send
         self._loop = asyncio.get_running_loop()
         self._task = asyncio.current_task()
-        self._began = self._loop.time()  # the last write
-        self._writing = False
-        self._dropped = False
+        self._began = self._loop.time()  # the last write, in seconds of the loop's clock
+        self._ping_due = self._writing = self._dropped = False
 
     async def run(self, receive: Receive) -> None:
         """Write events until the reader goes, takes nothing for too long, or the process ends."""
         watch = asyncio.create_task(close_when_gone(receive, self._mailbox))
         try:
-            await self._write(f"retry: {random.randint(*RETRY_MILLISECONDS)}\n\n".encode())  # noqa: S311 - no secret
-            while not self._mailbox.closed:
-                event = await self._mailbox.next()
-                if not self._mailbox.closed:
-                    await self._write(event or PING)
+            await self._write_all()
         except OSError:  # how some servers say that the reader has gone
             abort(self._send)
         except asyncio.CancelledError:
-            # By the server, at its deadline for shutting down: the stream ends like any other.
             if self._dropped:
                 abort(self._send)
+            # Else by the server, at its deadline for shutting down: the stream ends like any other.
         finally:
+            self._writing = False
             watch.cancel()
         await end(self._send)
 
-    async def _write(self, event: bytes) -> None:
-        self._began = self._loop.time()
-        self._writing = True
-        try:
-            await self._send({"type": "http.response.body", "body": event, "more_body": True})
-        finally:
-            self._writing = False
+    async def _write_all(self) -> None:
+        mailbox, send, now = self._mailbox, self._send, self._loop.time
+        event = f"retry: {random.randint(*RETRY_MILLISECONDS)}\n\n".encode()  # noqa: S311 - no secret
+        while not mailbox.closed:
+            if event:
+                self._began, self._ping_due, self._writing = now(), False, True
+                await send({"type": "http.response.body", "body": event, "more_body": True})
+                self._writing = False
+            event = mailbox.take() or (PING if self._ping_due else b"")
+            if not event and not mailbox.closed:
+                await mailbox.news()  # nothing was awaited since that look: whatever comes wakes it
 
     def look(self, now: float, ping_seconds: float, write_seconds: float) -> None:
         """Ping a reader that was written nothing for so long; drop one that has not taken it for so long."""
@@ -66,7 +66,8 @@ class Delivery:
             if quiet >= write_seconds:
                 self.drop()
         elif quiet >= ping_seconds:
-            self._mailbox.nudge()
+            self._ping_due = True
+            self._mailbox.wake()
 
     def drop(self) -> None:
         """Cut off a reader that has yet to take what is being written."""

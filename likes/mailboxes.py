@@ -19,47 +19,33 @@ NO_BATCH = b'data: {"stage":"snapshot","posts":0,"likes":0,"milliseconds":0,"per
 class Mailbox(ABC):
     """One stream's end of the hub. All its methods belong to the event loop."""
 
-    __slots__ = ("_nudged", "_waiting", "closed")
+    __slots__ = ("_waiting", "closed")
 
     def __init__(self) -> None:
         self.closed = False
-        self._nudged = False
         self._waiting: asyncio.Future[None] | None = None
 
+    @abstractmethod
+    def take(self) -> bytes:
+        """Return one event of all that is new, b"" where nothing is."""
+
+    def news(self) -> asyncio.Future[None]:
+        """Return what is done once there may be something to take; asked for right after a look that found nothing."""
+        self._waiting = asyncio.get_running_loop().create_future()
+        return self._waiting
+
     def wake(self) -> None:
-        """Let the stream look whether there is something to tell; one that is not waiting will look by itself."""
+        """Let the stream look whether there is something to take; one that is not waiting will look by itself."""
         if self._waiting is not None and not self._waiting.done():
             self._waiting.set_result(None)
-
-    def nudge(self) -> None:
-        """Let `next` return even where there is nothing to tell."""
-        self._nudged = True
-        self.wake()
 
     def close(self) -> None:
         """End the stream."""
         self.closed = True
         self.wake()
 
-    async def next(self) -> bytes:
-        """Return the next event; b"" where there is none, after a nudge or at the end."""
-        while not self.closed:
-            if news := self._take():
-                return news
-            if self._nudged:
-                self._nudged = False
-                break
-            # Nothing was awaited since the look above: whatever comes from here on finds this future.
-            self._waiting = asyncio.get_running_loop().create_future()
-            await self._waiting
-        return b""
-
     def answered(self, post: int) -> None:  # noqa: B027 - most streams wait for no snapshot
         """Hear that the snapshot this stream asked for has been read for `post`."""
-
-    @abstractmethod
-    def _take(self) -> bytes:
-        """Return one event of all that is new, b"" where nothing is."""
 
 
 class PostsMailbox(Mailbox):
@@ -91,24 +77,33 @@ class PostsMailbox(Mailbox):
         if not self._unread:
             self.wake()
 
-    def _take(self) -> bytes:
+    def take(self) -> bytes:
+        """Return what changed: for one post, as it mostly is, the bytes that all streams at this place share."""
+        if not self._changed and self._greeted:
+            return b""
         if self._unread:
             return b""  # what changed since is in the snapshot, too
         if not self._greeted:
             return self._greet()
-        news = []
+        if len(self._changed) > 1:
+            return self._tell_many()
+        latest = self._posts[post := self._changed.pop()]
+        told, total = self._told.get(post), latest.total
+        if total is None or total == told:
+            return b""
+        self._told[post] = total
+        return latest.event_after(told or 0)
+
+    def _tell_many(self) -> bytes:
+        count, members = 0, []
         while self._changed:
             latest = self._posts[post := self._changed.pop()]
-            if latest.total is not None and latest.total != self._told.get(post):
-                news.append((post, latest.total, latest))
-        if len(news) == 1:
-            [(post, total, latest)] = news
-            shared = latest.event_after(self._told.get(post, 0))
-            self._told[post] = total
-            return shared
-        count = sum(total - self._told.get(post, 0) for post, total, _ in news)
-        self._told.update((post, total) for post, total, _ in news)
-        return event(count, [latest.text for _, _, latest in news]) if news else b""
+            told, total = self._told.get(post), latest.total
+            if total is not None and total != told:
+                count += total - (told or 0)
+                members.append(latest.text)
+                self._told[post] = total
+        return event(count, members) if members else b""
 
     def _greet(self) -> bytes:
         self._greeted = True
@@ -130,7 +125,8 @@ class EverythingMailbox(Mailbox):
         self._grown = announced.grown
         self._greeted = False
 
-    def _take(self) -> bytes:
+    def take(self) -> bytes:
+        """Return all that was announced since the last event: the bytes that all streams at this place share."""
         if not self._greeted:
             self._greeted = True
             return event(0, [])
@@ -158,7 +154,8 @@ class PipelineMailbox(Mailbox):
         self._steps.append(told)
         self.wake()
 
-    def _take(self) -> bytes:
+    def take(self) -> bytes:
+        """Return the steps that came since the last event, each an event of its own."""
         told = b"".join(self._steps)
         self._steps.clear()
         return told

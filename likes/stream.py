@@ -9,8 +9,8 @@ nothing to make up for. Must not know how totals are counted.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 
 from likes.admission import Opened, Places, admit, is_stream, start_of, whole
 from likes.asgi_types import App, Receive, Scope, Send
@@ -70,7 +70,8 @@ class Stream:
             # The place first: nothing may be awaited between the look at what is taken and the taking.
             with self._places.taken(scope), self._mailbox(answer) as mailbox, OPEN_STREAMS.track_inprogress():
                 await send(start_of(answer))
-                await self._deliver(Delivery(mailbox, send), receive)
+                with self._looked_after(Delivery(mailbox, send)) as delivery:
+                    await delivery.run(receive)
         else:
             for message in whole(answer):
                 await send(message)
@@ -81,10 +82,11 @@ class Stream:
             return hub.pipeline()
         return hub.everything() if answer.posts is None else hub.posts(answer.posts)
 
-    async def _deliver(self, delivery: Delivery, receive: Receive) -> None:
+    @contextmanager
+    def _looked_after(self, delivery: Delivery) -> Iterator[Delivery]:
         self._deliveries.add(delivery)
         try:
-            await delivery.run(receive)
+            yield delivery
         finally:
             self._deliveries.discard(delivery)
 

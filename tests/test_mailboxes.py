@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
+import json
 from itertools import permutations
 
 import pytest
 
 from likes.latest import Announced, Latest
-from likes.mailboxes import EverythingMailbox, Mailbox, PipelineMailbox, PostsMailbox
+from likes.mailboxes import EverythingMailbox, PipelineMailbox, PostsMailbox
 from likes.snapshots import still_wanted
-
-
-async def taken(mailbox: Mailbox, number: int) -> list[bytes]:
-    """Return what is there already, "" in the place of an event that is not."""
-    found = []
-    for _ in range(number):
-        mailbox.nudge()
-        found.append(await mailbox.next())
-    return found
 
 
 def event(count: int, members: str) -> bytes:
@@ -26,30 +17,22 @@ def event(count: int, members: str) -> bytes:
 
 
 def test_what_is_announced_before_the_first_event_is_taken_is_told_next() -> None:
-    async def scene() -> list[bytes]:
-        announced = Announced(limit=10)
-        mailbox = EverythingMailbox(announced)
-        announced.offer(1, total=5, version=1, added=2)
-        mailbox.wake()
-        return await taken(mailbox, 3)
-
-    assert asyncio.run(scene()) == [event(0, ""), event(2, '"1":5'), b""]
+    announced = Announced(limit=10)
+    mailbox = EverythingMailbox(announced)
+    announced.offer(1, total=5, version=1, added=2)
+    assert [mailbox.take() for _ in range(3)] == [event(0, ""), event(2, '"1":5'), b""]
 
 
 def test_a_reader_further_behind_than_is_known_starts_anew() -> None:
-    async def scene() -> tuple[list[bytes], bool, list[bytes]]:
-        announced = Announced(limit=2)
-        behind, there = EverythingMailbox(announced), EverythingMailbox(announced)
-        assert await taken(behind, 1) == await taken(there, 1)
-        announced.offer(1, total=1, version=1, added=1)
-        assert await taken(there, 1) == [event(1, '"1":1')]
-        for post in (2, 3):
-            announced.offer(post, total=1, version=1, added=1)
-        there.wake()
-        behind.wake()
-        return await taken(behind, 1), behind.closed, await taken(there, 1)
-
-    assert asyncio.run(scene()) == ([b""], True, [event(2, '"3":1,"2":1')])
+    announced = Announced(limit=2)
+    behind, there = EverythingMailbox(announced), EverythingMailbox(announced)
+    assert behind.take() == there.take() == event(0, "")
+    announced.offer(1, total=1, version=1, added=1)
+    assert there.take() == event(1, '"1":1')
+    for post in (2, 3):
+        announced.offer(post, total=1, version=1, added=1)
+    assert there.take() == event(2, '"3":1,"2":1')
+    assert (behind.take(), behind.closed) == (b"", True)
 
 
 def test_a_post_that_was_forgotten_counts_what_its_likes_added() -> None:
@@ -90,57 +73,63 @@ def test_a_reset_takes_off_what_it_took_and_likes_after_it_count_once() -> None:
     assert told_of_one_post((105, 10, 5), (3, 30, 3), (0, 20, 0)) == from_100_to_3
 
 
-def test_streams_at_one_place_are_told_the_same_bytes() -> None:
-    async def scene() -> list[bytes]:
-        latest, announced = Latest(1), Announced(limit=10)
-        latest.offer(5, version=1)
-        every = [EverythingMailbox(announced) for _ in range(2)]
-        filtered = [PostsMailbox({1: latest}) for _ in range(2)]
-        for mailbox in filtered:
-            mailbox.answered(1)
-        for mailbox in (*every, *filtered):
-            await taken(mailbox, 1)
-        latest.offer(6, version=2)
-        announced.offer(1, total=6, version=2, added=1)
-        for mailbox in filtered:
-            mailbox.changed(1)
-        return [event for mailbox in (*every, *filtered) for event in await taken(mailbox, 1)]
+def greeted(*posts: Latest) -> PostsMailbox:
+    """Return the mailbox of a stream that has taken its snapshot."""
+    mailbox = PostsMailbox(dict(enumerate(posts, 1)))
+    for post in mailbox.posts:
+        mailbox.answered(post)
+    assert mailbox.take()
+    return mailbox
 
-    one, same, other, as_other = asyncio.run(scene())
-    assert one == same == other == as_other == event(1, '"1":6')
+
+def test_streams_at_one_place_are_told_the_same_bytes() -> None:
+    latest, announced = Latest(1), Announced(limit=10)
+    latest.offer(5, version=1)
+    filtered = greeted(latest), greeted(latest, Latest(2))
+    every = EverythingMailbox(announced), EverythingMailbox(announced)
+    assert every[0].take() == every[1].take() == event(0, "")
+    latest.offer(6, version=2)
+    announced.offer(1, total=6, version=2, added=1)
+    for mailbox in filtered:
+        mailbox.changed(1)
+    one, same = (mailbox.take() for mailbox in filtered)
+    other, as_other = (mailbox.take() for mailbox in every)
+    assert one == other == event(1, '"1":6')
     assert one is same
     assert other is as_other
 
 
-def test_a_total_that_went_and_came_back_between_two_events_is_no_event() -> None:
-    async def scene() -> list[bytes]:
-        latest = Latest(1)
-        mailbox = PostsMailbox({1: latest})
+def test_several_posts_that_changed_are_one_event() -> None:
+    posts = [Latest(1), Latest(2), Latest(3)]
+    for latest in posts[:2]:
         latest.offer(5, version=1)
-        mailbox.answered(1)
-        told = await taken(mailbox, 1)
-        for total, version in ((6, 2), (5, 3)):
-            latest.offer(total, version)
-            mailbox.changed(1)
-        return told + await taken(mailbox, 1)
+    mailbox = greeted(*posts)
+    for post, (latest, total) in enumerate(zip(posts, (7, 5, 0), strict=True), 1):
+        latest.offer(total, version=2)
+        mailbox.changed(post)
+    told = json.loads(mailbox.take().decode().removeprefix("data: "))
+    assert told == {"count": 2, "likes": {"1": 7, "3": 0}}
+    assert mailbox.take() == b""
 
-    assert asyncio.run(scene()) == [event(0, '"1":5'), b""]
+
+def test_a_total_that_went_and_came_back_between_two_events_is_no_event() -> None:
+    latest = Latest(1)
+    latest.offer(5, version=1)
+    mailbox = greeted(latest)
+    for total, version in ((6, 2), (5, 3)):
+        latest.offer(total, version)
+        mailbox.changed(1)
+    assert mailbox.take() == b""
 
 
 def test_a_reader_far_behind_the_pipeline_has_its_latest_steps() -> None:
-    async def scene() -> list[bytes]:
-        mailbox = PipelineMailbox()
-        for number in range(100):
-            mailbox.step(b"data: %d\n\n" % number)
-        return await taken(mailbox, 1)
-
-    assert asyncio.run(scene()) == [b"".join(b"data: %d\n\n" % number for number in range(68, 100))]
+    mailbox = PipelineMailbox()
+    for number in range(100):
+        mailbox.step(b"data: %d\n\n" % number)
+    assert mailbox.take() == b"".join(b"data: %d\n\n" % number for number in range(68, 100))
 
 
 def test_nothing_is_read_for_streams_that_have_gone() -> None:
-    async def scene() -> bool:
-        here, gone = PipelineMailbox(), PipelineMailbox()
-        gone.close()
-        return still_wanted({1: {here, gone}, 2: {gone}, 3: {here}}) == {1: {here}, 3: {here}}
-
-    assert asyncio.run(scene())
+    here, gone = PipelineMailbox(), PipelineMailbox()
+    gone.close()
+    assert still_wanted({1: {here, gone}, 2: {gone}, 3: {here}}) == {1: {here}, 3: {here}}
