@@ -21,7 +21,7 @@ from likes.counts import BulkLiked, KeyReused, Liked, UnknownPost
 from likes.fastlane import FastLane
 from likesite.asgi import like_many, room
 
-PATIENCE = 60.0  # seconds until a test gives up on an answer
+PATIENCE = 20.0  # seconds until a test gives up on an answer
 JSON, PROBLEM = "application/json", "application/problem+json"
 
 

@@ -62,6 +62,7 @@ def without(name: str, test: str, file: str, old: str, new: str, *more: Edit) ->
     return Mutant(name, f"tests/{test}", (Edit(f"likes/{file}", old, new), *more))
 
 
+GROUPS = "test_group_commit.py"
 MUTANTS = (
     without(
         "the ledger check",
@@ -277,7 +278,7 @@ MUTANTS = (
         "the look-up of a like's key",
         "test_idempotency.py::test_a_like_under_a_key_is_answered_the_same_and_counted_once",
         "lua/like.lua",
-        "own_key and call('GET', own_key)",
+        "own_key and redis.pcall('GET', own_key)",
         "false",
     ),
     without(
@@ -321,6 +322,99 @@ MUTANTS = (
         "survey.py",
         "if len(counters) != dirty:",
         "if dirty > len(posts):",
+    ),
+    # The fast lane.
+    without(
+        "a total of its own for each like that goes with others",
+        f"{GROUPS}::test_likes_of_a_group_are_answered_each_with_its_own_total_and_a_key_of_it_counts_once",
+        "trips.py",
+        "total - later if",
+        "total if",
+    ),
+    without(
+        "the word that an answer was given before",
+        f"{GROUPS}::test_likes_of_a_group_are_answered_each_with_its_own_total_and_a_key_of_it_counts_once",
+        "trips.py",
+        "return Replayed(total)",
+        "return total",
+    ),
+    without(
+        "one trip for likes that come while another is under way",
+        f"{GROUPS}::test_likes_of_a_group_are_answered_each_with_its_own_total_and_a_key_of_it_counts_once",
+        "fastlane.py",
+        "LIKES_A_TRIP = 1_000",
+        "LIKES_A_TRIP = 1",
+    ),
+    without(
+        "one sending of a trip",
+        f"{GROUPS}::test_a_lost_reply_is_unknown_to_its_group_and_those_behind_it_were_never_sent",
+        "wire.py",
+        "await _async_round_trip(pool, commands)\n            except Unavailable as error:\n"
+        "                commands = trips.throw(error)",
+        "await _async_round_trip(pool, commands)\n            except Unavailable:\n"
+        "                commands = trips.send(await _async_round_trip(pool, commands))",
+    ),
+    without(
+        "the word that an outcome is unknown",
+        f"{GROUPS}::test_a_lost_reply_is_unknown_to_its_group_and_those_behind_it_were_never_sent",
+        "wire.py",
+        'Unavailable("unknown", f"Redis did not answer',
+        'Unavailable("not_applied", f"Redis did not answer',
+    ),
+    without(
+        "the sparing of likes behind a trip that failed",
+        f"{GROUPS}::test_a_lost_reply_is_unknown_to_its_group_and_those_behind_it_were_never_sent",
+        "lane.py",
+        "stranded, self._calls, self._waiting = self._waiting, [], []",
+        "stranded = []",
+    ),
+    without(
+        "the end of a connection that owes replies",
+        "test_lost_replies.py::test_a_reply_that_comes_too_late_is_not_taken_for_the_answer_to_the_next_call",
+        "wire.py",
+        "        if not whole:",
+        "        if False:",
+    ),
+    without(
+        "a refusal that stays with its shard",
+        f"{GROUPS}::test_a_shard_that_is_refused_touches_no_like_of_another",
+        "trips.py",
+        "replies = await send_each(self._pool, calls)\n        return [",
+        "replies = await send_each(self._pool, calls)\n        for reply in replies:\n"
+        "            if isinstance(reply, Fault):\n                raise reply\n        return [",
+    ),
+    without(
+        "a fault that stays with its post",
+        f"{GROUPS}::test_a_fault_at_one_post_touches_no_like_of_another",
+        "lua/like.lua",
+        "redis.pcall('INCRBY'",
+        "call('INCRBY'",
+    ),
+    without(
+        "the refusal of a counter that is none under the key of a call",
+        "test_idempotency.py::test_under_a_key_a_counter_that_is_none_keeps_its_shard_from_counting",
+        "lua/like.lua",
+        "call('GET', KEYS[6 + i * 2]), call",
+        "false, call",
+    ),
+    without(
+        "both guards against clients that are gone",
+        f"{GROUPS}::test_a_client_that_hangs_up_takes_nobody_with_it",
+        "fastlane.py",
+        "            if not reply.done():",
+        "            if True:",
+        Edit(
+            "likes/lane.py",
+            "        except Exception:\n            log",
+            "        except MemoryError:\n            log",
+        ),
+    ),
+    without(
+        "the bound of those who wait",
+        "test_lane_limits.py::test_more_likes_than_may_wait_are_turned_away_at_once_and_those_that_wait_are_counted",
+        "lane.py",
+        "> self._most_waiting:",
+        "> 2 * self._most_waiting:",
     ),
 )
 

@@ -11,7 +11,7 @@ import pytest
 from django.test import override_settings
 
 from likes import audit, counts
-from likes.buffer import LIKE, Unavailable, flusher
+from likes.buffer import LIKE, Unavailable, buffer, flusher
 from likes.counts import Liked, UnknownPost
 from tests import doors
 from tests.doors import PATIENCE, Door
@@ -134,6 +134,24 @@ def test_a_shard_that_is_refused_touches_no_like_of_another(line: Proxy, lane: D
     kept, no, kept_too = told.result(PATIENCE)
     assert (kept.likes, outcomes([no]), kept_too.likes) == (2, ["not_applied"], 1)
     exact({one: 2, two: 1, three: 0})
+
+
+@pytest.mark.parametrize("name", ["pending", "base", "idem"])
+def test_a_fault_at_one_post_touches_no_like_of_another(line: Proxy, lane: Door, posts: list[int], name: str) -> None:
+    one, two, three = posts
+    key = buffer.key(buffer.shard(two), f"idem:{two}:b" if name == "idem" else f"{name}:{two}")
+    was = flusher.client.get(key)
+    flusher.client.delete(key)
+    flusher.client.hset(key, "somebody", "else's")
+    calls = [doors.like(one), doors.like(two, "b"), doors.like(three), doors.like(one, "a"), doors.many([(one, 5)])]
+    told = Group(line, lane, one).send(*calls)
+    behind = lane.begin(doors.like(one), doors.like(three))
+    assert outcomes(told.result(PATIENCE)) == ["Liked", "Fault", "Liked", "Liked", "BulkLiked"]
+    assert outcomes(behind.result(PATIENCE)) == ["Liked", "Liked"]
+    flusher.client.delete(key)
+    if was is not None:
+        flusher.client.set(key, was)
+    exact({one: 9, two: 0, three: 2})
 
 
 def test_cold_and_unknown_posts_are_answered_by_django_and_hold_up_nobody(

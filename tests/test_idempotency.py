@@ -9,7 +9,7 @@ from unittest.mock import patch
 import pytest
 
 from likes import audit, counts
-from likes.buffer import buffer, flusher
+from likes.buffer import Broken, buffer, flusher
 from likes.counts import KeyReused
 from likes.values import Like
 from tests.stack import make_posts
@@ -82,6 +82,20 @@ def test_under_a_key_one_cold_post_keeps_its_shard_from_counting() -> None:
     assert buffer.like_under_key("a key", {shard: ([Like(warm), Like(cold)], "an answer")}) == {shard: (None, [])}
     assert flusher.work() == []
     assert buffer.kept_answers("a key") == {}
+
+
+def test_under_a_key_a_counter_that_is_none_keeps_its_shard_from_counting() -> None:
+    post, broken = two_posts_of_a_shard()
+    live(post), live(broken)
+    buffer.client.hset(key(broken, f"pending:{broken}"), "somebody", "else's")
+    for _ in range(2):
+        with pytest.raises(Broken):
+            counts.like_many([(post, 2), (broken, 3)], "a key")
+    buffer.client.delete(key(broken, f"pending:{broken}"))
+    assert live(post) == 0
+    assert counts.like_many([(post, 2), (broken, 3)], "a key") == counts.BulkLiked(5, [], replayed=False)
+    assert (live(post), live(broken)) == (2, 3)
+    assert audit.take().exit_code == 0
 
 
 def test_a_bulk_call_that_ended_halfway_is_finished_by_its_retry() -> None:

@@ -7,9 +7,10 @@
 --       4 how many of the likes have a key of their own: the last ones   then for each like: post, count
 --
 -- Answers {kept answer of the call or false, {status, base, inflight, pending, version} for each like}
--- with status 0 cold (nothing written), 1 counted, 2 answered before, 3 not counted, as its counter is no
--- number or would overflow (the error stands for `base`): that touches no other like. A call under a key that
--- meets a cold post writes nothing at all. `base` stays a string: Lua's numbers end at 2^53.
+-- with status 0 cold (nothing written), 1 counted, 2 answered before, 3 not counted, as one of its keys holds
+-- something else or its counter would overflow (the error stands for `base`): that touches no other like. A
+-- call under a key that meets a cold post or such a key writes nothing at all. `base` stays a string: Lua's
+-- numbers end at 2^53.
 
 local call = redis.call
 local keep, call_answer = ARGV[1], ARGV[3]
@@ -23,9 +24,11 @@ if call_answer ~= '' then
   if kept then return {kept, answers} end
   local cold = false
   for i = 1, count do
-    local base = call('EXISTS', KEYS[7 + i * 2])
-    answers[i] = {base, '0', '0', 0, 0}
-    cold = cold or base == 0
+    -- What is no counter or no total fails here, while nothing is written.
+    local pending, base = call('GET', KEYS[6 + i * 2]), call('GET', KEYS[7 + i * 2])
+    if pending and not tonumber(pending) then return redis.error_reply('ERR a counter is no number') end
+    answers[i] = {base and 1 or 0, '0', '0', 0, 0}
+    cold = cold or not base
   end
   if cold then return {false, answers} end
 end
@@ -41,9 +44,11 @@ for i = 1, count do
   local pending_key, base_key = KEYS[6 + i * 2], KEYS[7 + i * 2]
   local post, likes = ARGV[3 + i * 2], ARGV[4 + i * 2]
   local own_key = i > plain and KEYS[7 + count * 2 + i - plain]
-  local kept = own_key and call('GET', own_key)
-  local base = not kept and call('GET', base_key)
-  if kept then
+  local kept = own_key and redis.pcall('GET', own_key)
+  local base = not kept and redis.pcall('GET', base_key)
+  if type(kept) == 'table' or type(base) == 'table' then
+    answers[i] = {3, (kept or base).err, '0', 0, 0}
+  elseif kept then
     local parts = {2}
     for part in string.gmatch(kept, '%S+') do parts[#parts + 1] = part end
     answers[i] = parts
