@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
 
 from django.conf import settings
 
@@ -30,18 +29,8 @@ LIKES_A_TRIP = 1_000  # some milliseconds of Redis, which serves nobody else mea
 READS_A_TRIP = 50  # of up to 100 posts each
 MOST_BODY = 64 * 1024  # bytes; the body of a like says nothing, and a larger one is refused by Django
 REPLAYED = ((b"idempotent-replayed", b"true"),)
-SHORT_WAY = "likesite.short_way"  # in a scope's extensions: a ShortWay
 
 Answered = Callable[[Reply | None], None]  # None: only Django knows the answer
-
-
-class ShortWay(Protocol):
-    """How a server takes the answer to one request without a task that waits for it: `likesite.protocol` does."""
-
-    taken: bool
-
-    def answer(self, reply: Reply | None) -> None:
-        """Take the answer; None: call again without the extension, and Django answers."""
 
 
 class FastLane:
@@ -64,10 +53,6 @@ class FastLane:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer what is known to be good; hand everything else on, unread."""
         if scope["type"] == "http":
-            short_way: ShortWay | None = scope.get("extensions", {}).get(SHORT_WAY)
-            if short_way is not None:
-                short_way.taken = self._take(scope, short_way.answer)
-                return
             if scope["method"] == "POST" and scope["path"] == LIKES:
                 await self._count_many(scope, receive, send)
                 return
@@ -97,10 +82,13 @@ class FastLane:
             if not reply.done():  # its client is gone, and setting that would raise
                 reply.set_result(told)
 
-        return await reply if self._take(scope, answered) else None
+        return await reply if self.take(scope, answered) else None
 
-    def _take(self, scope: Scope, answered: Answered) -> bool:
-        """Take a request that is known to be good; return False for any other, of which nothing is told."""
+    def take(self, scope: Scope, answered: Answered) -> bool:
+        """Take a request that is known to be good, and tell `answered` what to send, None where only Django knows.
+
+        Waits for nothing; returns False for any other request, of which nothing is told.
+        """
         if scope.get("root_path"):
             return False
         if scope["method"] == "POST":

@@ -37,11 +37,10 @@ class Reply(NamedTuple):
 
     def text(self) -> bytes:
         """Return it as HTTP/1.1, all that follows the status line and the server's own headers."""
-        more = b"".join(b"%b: %b\r\n" % pair for pair in self.more)
-        length = len(self.body)
-        return b"content-type: %b\r\ncontent-length: %d\r\n%b%b\r\n%b" % (
-            self.kind, length, self.head.text, more, self.body
-        )  # fmt: skip
+        lines = (b"content-type: %b\r\ncontent-length: %d\r\n" % (self.kind, len(self.body))) + self.head.text
+        for pair in self.more:
+            lines += b"%b: %b\r\n" % pair
+        return lines + b"\r\n" + self.body
 
 
 def failed(error: Exception, head: Head) -> Reply:

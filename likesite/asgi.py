@@ -58,5 +58,5 @@ def startup() -> None:
 
 
 room = BoundedBody(django_application)
-front = FastLane(room, buffer, settings.REDIS_URL, like_many) if settings.LIKES_FASTLANE else room
-application = Stream(front, snapshot, startup=startup, shutdown=announcer.close)
+lane = FastLane(room, buffer, settings.REDIS_URL, like_many) if settings.LIKES_FASTLANE else None
+application = Stream(lane or room, snapshot, startup=startup, shutdown=announcer.close)
