@@ -12,7 +12,7 @@ from django.test import override_settings
 
 from likes import audit, counts
 from likes.buffer import LIKE, Unavailable, buffer, flusher
-from likes.counts import Liked, UnknownPost
+from likes.counts import BulkLiked, Liked, UnknownPost
 from tests import doors
 from tests.doors import PATIENCE, Door
 from tests.proxy import Fault, Proxy, keep
@@ -55,12 +55,12 @@ def go(fault: Fault) -> None:
 
 
 class Group:
-    """Calls that go together: they come while the reply of one like, `opener`, is held back."""
+    """Calls that go together: they come while the reply to one of their kind, `opener`, is held back."""
 
-    def __init__(self, line: Proxy, lane: Door, opener: int) -> None:
+    def __init__(self, line: Proxy, lane: Door, opener: doors.Call) -> None:
         self.line, self.lane = line, lane
         self._held = line.arm(Fault(NAME, reply=keep, hold=Event()))
-        self._opener = lane.begin(doors.like(opener))
+        self._opener = lane.begin(opener)
         struck(line)
 
     def send(self, *calls: doors.Call, fault: Fault | None = None) -> Any:
@@ -69,7 +69,7 @@ class Group:
         if fault is not None:
             self.line.arm(fault)
         go(self._held)
-        assert isinstance(self._opener.result(PATIENCE)[0], Liked)
+        assert outcomes(self._opener.result(PATIENCE))[0] in ("Liked", "BulkLiked")
         return told
 
 
@@ -90,7 +90,9 @@ def test_a_lost_reply_is_unknown_to_its_group_and_those_behind_it_were_never_sen
     one, two, three = posts
     lost = FAULTS[fault]()
     keyed = [doors.like(one, "a"), doors.like(three, "b")]
-    told = Group(line, lane, one).send(doors.like(one), doors.like(one), *keyed, doors.like(two), fault=lost)
+    told = Group(line, lane, doors.like(one)).send(
+        doors.like(one), doors.like(one), *keyed, doors.like(two), fault=lost
+    )
     struck(line)
     behind = lane.begin(doors.like(one), doors.like(two, "c"))
     go(lost)
@@ -109,7 +111,7 @@ def test_likes_of_a_group_are_answered_each_with_its_own_total_and_a_key_of_it_c
     assert lane.like(three, "before") == Liked(1, replayed=False)
     calls = [doors.like(one), doors.like(two), doors.like(one, "a"), doors.like(one, "a"), doors.like(one),
              doors.like(three, "before"), doors.like(three)]  # fmt: skip
-    told = Group(line, lane, one).send(*calls).result(PATIENCE)
+    told = Group(line, lane, doors.like(one)).send(*calls).result(PATIENCE)
     trips = [request for request in line.requests if NAME in request]
     assert len(trips) == 3, "the like before, the one that opened the lane, and the group"
     keyed, plain = told[2:4], [told[0], told[4]]
@@ -121,19 +123,48 @@ def test_likes_of_a_group_are_answered_each_with_its_own_total_and_a_key_of_it_c
     exact({one: 4, two: 1, three: 2})
 
 
-def test_a_shard_that_is_refused_touches_no_like_of_another(line: Proxy, lane: Door, posts: list[int]) -> None:
-    one, two, three = posts
+def refuse_the_second() -> Fault:
+    """Let Redis refuse the second script of the next trip, as when its memory is full."""
     sha = flusher.client.script_load(REFUSING).encode()
 
-    def refuse_the_second(request: bytes) -> bytes:
+    def refusing(request: bytes) -> bytes:
         _, second = re.finditer(NAME, request)
         return request[: second.start()] + sha + request[second.end() :]
 
-    refused = Fault(NAME, sent=refuse_the_second, reply=keep)
-    told = Group(line, lane, one).send(doors.like(one), doors.like(three), doors.like(two), fault=refused)
+    return Fault(NAME, sent=refusing, reply=keep)
+
+
+def test_a_shard_that_is_refused_touches_no_like_of_another(line: Proxy, lane: Door, posts: list[int]) -> None:
+    one, two, three = posts
+    refused = refuse_the_second()
+    told = Group(line, lane, doors.like(one)).send(doors.like(one), doors.like(three), doors.like(two), fault=refused)
     kept, no, kept_too = told.result(PATIENCE)
     assert (kept.likes, outcomes([no]), kept_too.likes) == (2, ["not_applied"], 1)
     exact({one: 2, two: 1, three: 0})
+
+
+def test_a_bulk_call_is_told_what_became_of_its_own_posts(line: Proxy, lane: Door, posts: list[int]) -> None:
+    one, two, three = posts
+    calls = [doors.many([(one, 2), (two, 3)]), doors.many([(three, 4)]), doors.many([(one, 5), (three, 6)])]
+    told = Group(line, lane, doors.many([(one, 1)])).send(*calls, fault=refuse_the_second()).result(PATIENCE)
+    assert told[0] == BulkLiked(5, [], replayed=False)
+    assert outcomes(told[1:]) == ["not_applied", "unknown"], "of the last, one post was counted and one refused"
+    exact({one: 8, two: 3, three: 0})
+
+
+def test_a_lost_reply_is_unknown_to_every_bulk_call_of_its_trip(line: Proxy, lane: Door, posts: list[int]) -> None:
+    one, two, three = posts
+    lost = FAULTS["swallowed"]()
+    calls = [doors.many([(one, 2), (three, 3)]), doors.many([(one, 4)])]
+    told = Group(line, lane, doors.many([(one, 1)])).send(*calls, fault=lost)
+    struck(line)
+    behind, gone = lane.begin(doors.many([(two, 5)])), lane.begin(doors.many([(two, 6)]))
+    assert gone.cancel()
+    go(lost)
+    assert outcomes(told.result(PATIENCE)) == ["unknown"] * 2
+    assert outcomes(behind.result(PATIENCE)) == ["not_applied"]
+    assert lane.like_many([(two, 7)]).accepted == 7
+    exact({one: 7, two: 7, three: 3})
 
 
 @pytest.mark.parametrize("name", ["pending", "base", "idem"])
@@ -144,7 +175,7 @@ def test_a_fault_at_one_post_touches_no_like_of_another(line: Proxy, lane: Door,
     flusher.client.delete(key)
     flusher.client.hset(key, "somebody", "else's")
     calls = [doors.like(one), doors.like(two, "b"), doors.like(three), doors.like(one, "a"), doors.many([(one, 5)])]
-    told = Group(line, lane, one).send(*calls)
+    told = Group(line, lane, doors.like(one)).send(*calls)
     behind = lane.begin(doors.like(one), doors.like(three))
     assert outcomes(told.result(PATIENCE)) == ["Liked", "Fault", "Liked", "Liked", "BulkLiked"]
     assert outcomes(behind.result(PATIENCE)) == ["Liked", "Liked"]
@@ -160,7 +191,7 @@ def test_cold_and_unknown_posts_are_answered_by_django_and_hold_up_nobody(
     one, _, three = posts
     [cold] = make_posts(1, shard=1)
     calls = [doors.like(one), doors.like(cold), doors.like(cold + 1_000), doors.like(cold, "a"), doors.like(three)]
-    told = Group(line, lane, one).send(*calls).result(PATIENCE)
+    told = Group(line, lane, doors.like(one)).send(*calls).result(PATIENCE)
     assert (told[0].likes, told[4].likes) == (2, 1)
     assert isinstance(told[2], UnknownPost)
     assert sorted([told[1].likes, told[3].likes]) == [1, 2]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from threading import Event
 from typing import Any
 
@@ -12,10 +12,9 @@ import pytest
 from django.db import connection
 from django.test import override_settings
 
-from likes import audit, counts
-from likes.buffer import LIKE, Unavailable, buffer, flusher
-from likes.counts import Liked
-from likes.wire import connect
+from likes import audit, counts, wire
+from likes.buffer import LIKE, Unavailable, flusher
+from likes.counts import BulkLiked, Liked
 from tests import doors
 from tests.doors import PATIENCE, Door
 from tests.proxy import Fault, Proxy, keep
@@ -45,26 +44,27 @@ def lane() -> Iterator[Door]:
 
 def told(answers: list[Any]) -> Counter[str]:
     """Count the likes that were acknowledged, and the others by their outcome."""
-    return Counter("acknowledged" if isinstance(answer, Liked) else answer.outcome for answer in answers)
+    return Counter("acknowledged" if isinstance(answer, Liked | BulkLiked) else answer.outcome for answer in answers)
 
 
 def counted(posts: list[int]) -> int:
     return sum(total.likes for total in counts.totals(posts).values())
 
 
+@pytest.mark.parametrize("call", [doors.like, lambda post: doors.many([(post, 1)])], ids=["likes", "bulk"])
 def test_more_likes_than_may_wait_are_turned_away_at_once_and_those_that_wait_are_counted(
-    line: Proxy, posts: list[int], lane: Door, monkeypatch: pytest.MonkeyPatch
+    line: Proxy, posts: list[int], lane: Door, monkeypatch: pytest.MonkeyPatch, call: Callable[[int], doors.Call]
 ) -> None:
-    monkeypatch.setattr(buffer, "client", connect(line.url, PATIENCE))
+    monkeypatch.setattr(wire, "REPLY_TIMEOUT", PATIENCE)
     slow = line.arm(Fault(NAME, reply=keep, hold=Event()))
-    waiting = lane.begin(*(doors.like(posts[turn % 8]) for turn in range(ROOM)))
-    turned_away = lane.at_once(*[doors.like(posts[0])] * 50)
+    waiting = lane.begin(*(call(posts[turn % 8]) for turn in range(ROOM)))
+    turned_away = lane.at_once(*[call(posts[0])] * 50)
     assert told(turned_away) == {"not_applied": 50}
     assert not waiting.done()
     assert slow.hold is not None
     slow.hold.set()
     assert told(waiting.result(PATIENCE)) == {"acknowledged": ROOM}
-    assert told(lane.at_once(doors.like(posts[0]))) == {"acknowledged": 1}
+    assert told(lane.at_once(call(posts[0]))) == {"acknowledged": 1}
     assert counted(posts) == ROOM + 1
     assert audit.take().exit_code == 0
 

@@ -121,6 +121,19 @@ def test_bulk_likes_over_many_shards_are_counted_once_too(line: Proxy, door: Doo
 
 
 @pytest.mark.parametrize("fault", FAULTS)
+def test_bulk_likes_without_a_key_are_counted_at_most_once(line: Proxy, door: Door, fault: Any) -> None:
+    likes = [(post, 1 + post % 3) for post in make_posts(12)]
+    counts.totals(dict(likes))
+    struck = line.arm(fault(name(LIKE)))
+    with pytest.raises(Unavailable) as lost:
+        door.like_many(likes)
+    assert lost.value.outcome == "unknown"
+    flush()
+    assert persisted(dict(likes)) == {post: count if struck.reach else 0 for post, count in likes}
+    assert audit.take().exit_code == 0
+
+
+@pytest.mark.parametrize("fault", FAULTS)
 def test_a_cold_post_that_cannot_be_warmed_takes_no_like_and_says_so(line: Proxy, door: Door, fault: Any) -> None:
     [post] = make_posts(1)
     line.arm(fault(name(TOTALS)))
