@@ -85,21 +85,25 @@ class Buffer(Survey):
     def count_call(
         self,
         shard: int,
-        counts: Iterable[tuple[int, int]],
+        counts: Sequence[tuple[int, int]],
         own: Sequence[tuple[int, str]] = (),
         call_key: str = "",
         keep: str = "",
+        epoch: str = "",
     ) -> Call:
-        """The same for `(post, likes)` pairs; `own` are the keys of the last of them, each with its post."""
-        tag = self.key(shard, "")
-        pending, base = f"{tag}pending:", f"{tag}base:"
-        keys = self.keys(shard, "dirty", "inflight", "accepted", "version", "since", "epoch", f"idem:bulk:{call_key}")
-        args: list[str | int] = [settings.LIKES_IDEMPOTENCY_SECONDS, new_id(), keep, len(own)]
-        for post, count in counts:
-            name = str(post)
-            keys += (pending + name, base + name)
-            args += (name, count)
+        """The same for `(post, likes)` pairs; `own` are the keys of the last of them, each with its post.
+
+        `epoch`: a UUID, fresh for this round trip, for the epoch that may begin with it.
+        """
+        tag, counters = self.counters(shard)
+        names = [str(post) for post, _ in counts]
+        keys = [*counters, f"{tag}idem:bulk:{call_key}"]
+        keys += [f"{tag}pending:{name}" for name in names]
+        keys += [f"{tag}base:{name}" for name in names]
         keys += [f"{tag}idem:{post}:{key}" for post, key in own]
+        args: list[str | int] = [settings.LIKES_IDEMPOTENCY_SECONDS, epoch or new_id(), keep, len(own)]
+        for name, (_, count) in zip(names, counts, strict=True):
+            args += (name, count)
         return Call(LIKE, keys, args)
 
     # --- Totals, warm and cold.

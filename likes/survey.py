@@ -24,6 +24,7 @@ class Survey:
 
     def __init__(self, client: redis.Redis, prefix: str, shards: int) -> None:
         self.client, self.prefix, self.shards = client, prefix, shards
+        self._counters: dict[int, tuple[str, list[str]]] = {}
 
     def shard(self, post: int) -> int:
         """Return the shard of a post: fixed for the life of a deployment."""
@@ -37,6 +38,14 @@ class Survey:
         """Return several keys of a shard."""
         tag = self.key(shard, "")
         return [tag + name for name in names]
+
+    def counters(self, shard: int) -> tuple[str, list[str]]:
+        """Return the tag of a shard, and the keys that every like of it touches."""
+        known = self._counters.get(shard)
+        if known is None:
+            names = ("dirty", "inflight", "accepted", "version", "since", "epoch")
+            known = self._counters[shard] = self.key(shard, ""), self.keys(shard, *names)
+        return known
 
     def by_shard(self, posts: Iterable[int]) -> dict[int, list[int]]:
         """Group posts by their shard."""

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from itertools import repeat
 from typing import Any, NamedTuple
 
 from likes.announcer import announcer
 from likes.buffer import COLD, FAULTY, REPLAYED, Buffer, looked
 from likes.values import Total
-from likes.wire import Broken, Call, Unavailable, pool, send_each
+from likes.wire import Broken, Unavailable, new_id, pool, send_each
 
 Wanted = tuple[int, str | None]  # a like: its post, and its Idempotency-Key
 Fault = Unavailable | Broken
 Group = tuple[list[tuple[int, int]], list[tuple[int, str]]]  # of one shard: likes by post, likes under keys
+News = tuple[int, tuple[int, int, int]]  # a post: its total, version, growth
 Told = int | Fault | None  # the live total that a like made; why it was not counted; None: its post is cold
 
 
@@ -79,27 +81,22 @@ class Trips:
             groups[shard(like[0])][0].append(like)
         for own_like in keyed:
             groups[shard(own_like[0])][1].append(own_like)
+        epoch = new_id()
         calls = [
-            self._buffer.count_call(number, [*plain, *((post, 1) for post, _ in own)], own)
+            self._buffer.count_call(number, [*plain, *((post, 1) for post, _ in own)], own, epoch=epoch)
             for number, (plain, own) in groups.items()
         ]
         of_post: dict[int, Told] = {}
-        of_keyed: dict[tuple[int, str], list[Told]] = {}
-        for (plain, own), reply in zip(groups.values(), await self._send(calls), strict=True):
-            for (post, count), answer in zip(plain, reply, strict=False):
-                of_post[post] = told_of(post, count, answer)
-            for own_like, answer in zip(own, reply[len(plain) :], strict=True):
-                of_keyed.setdefault(own_like, []).append(told_of(own_like[0], 1, answer))
+        of_keyed: dict[tuple[int, str], list[Told]] = defaultdict(list)
+        news: list[News] = []
+        for (plain, own), reply in zip(groups.values(), await send_each(self._pool, calls), strict=True):
+            answers = repeat(reply) if isinstance(reply, Fault) else iter(reply[1])
+            for (post, count), answer in zip(plain, answers, strict=False):
+                of_post[post] = told_of(post, count, answer, news)
+            for own_like, answer in zip(own, answers, strict=False):
+                of_keyed[own_like].append(told_of(own_like[0], 1, answer, news))
+        announcer.tell_all(news)
         return of_post, of_keyed
-
-    async def _send(self, calls: Sequence[Call]) -> list[list[Any]]:
-        """Return the answers of each script; a fault in the place of each where a shard refused."""
-        likes = [(len(call.args) - 4) // 2 for call in calls]
-        replies = await send_each(self._pool, calls)
-        return [
-            [reply] * count if isinstance(reply, Fault) else reply[1]
-            for count, reply in zip(likes, replies, strict=True)
-        ]
 
     async def look(self, reads: Sequence[Sequence[int]]) -> list[Mapping[int, Total] | Fault | None]:
         """Read the totals of a group of reads at once; None for a read with a cold post. Raises Unavailable."""
@@ -119,8 +116,8 @@ class Trips:
         return [answer_of(posts, known, faults) for posts in reads]
 
 
-def told_of(post: int, count: int, answer: Any) -> Told:
-    """Return what a like is told, and have the streams told of a total that is new."""
+def told_of(post: int, count: int, answer: Any, news: list[News]) -> Told:
+    """Return what a like is told; a total that is new is news."""
     if isinstance(answer, Fault):
         return answer
     status, base, inflight, pending, version = answer
@@ -131,7 +128,7 @@ def told_of(post: int, count: int, answer: Any) -> Told:
     total = int(base) + int(inflight) + int(pending)
     if status == REPLAYED:
         return Replayed(total)
-    announcer.tell(post, total, version, count)
+    news.append((post, (total, version, count)))
     return total
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import redis
+from hiredis import pack_command
 from redis.asyncio import ConnectionPool as AsyncConnectionPool
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry as AsyncRetry
@@ -196,7 +197,7 @@ async def _async_round_trip(pool: AsyncConnectionPool, commands: Sequence[Comman
     whole = False
     try:
         async with asyncio.timeout(REPLY_TIMEOUT):
-            await connection.send_packed_command(connection.pack_commands(commands))
+            await connection.send_packed_command(b"".join([pack_command(cast(Any, command)) for command in commands]))
             replies = [await _reply(connection) for _ in commands]
         whole = True
         return replies

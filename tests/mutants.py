@@ -160,7 +160,7 @@ MUTANTS = (
         "PERSIST of the base",
         "test_protocol.py::test_a_base_does_not_expire_while_likes_of_its_post_are_on_their_way",
         "lua/like.lua",
-        "      call('PERSIST', base_key)\n",
+        "        call('PERSIST', KEYS[7 + count + i])\n",
         "",
     ),
     without(

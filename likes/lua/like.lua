@@ -1,34 +1,40 @@
 -- Promise: each like of this call is counted whole or not at all, and once under its Idempotency-Key.
 --
 -- KEYS  1 dirty  2 inflight  3 accepted  4 version  5 since  6 epoch  7 the key of the whole call
---       then for each like: its pending, its base;  then the own key of each like that has one
+--       then the pending of each like, then the base of each, then the own key of each that has one
 -- ARGV  1 seconds an answer is kept   2 a UUID, for the epoch that begins with a first like
 --       3 what to keep under key 7; "" when the call has no key
 --       4 how many of the likes have a key of their own: the last ones   then for each like: post, count
 --
 -- Answers {kept answer of the call or false, {status, base, inflight, pending, version} for each like}
--- with status 0 cold (nothing written), 1 counted, 2 answered before, 3 not counted, as one of its keys holds
--- something else or its counter would overflow (the error stands for `base`): that touches no other like. A
--- call under a key that meets a cold post or such a key writes nothing at all. `base` stays a string: Lua's
--- numbers end at 2^53.
+-- with status 0 cold (nothing written), 1 counted, 2 answered before, 3 not counted, as its counter is no
+-- number or would overflow (the error stands for `base`): that touches no other like. A call under a key that
+-- meets a cold post writes nothing at all. `base` stays a string: Lua's numbers end at 2^53.
 
 local call = redis.call
 local keep, call_answer = ARGV[1], ARGV[3]
 local count = (#ARGV - 4) / 2
 local plain = count - tonumber(ARGV[4])
-local COLD = {0, '0', '0', 0, 0}
 local answers = {}
 
 if call_answer ~= '' then
   local kept = call('GET', KEYS[7])
   if kept then return {kept, answers} end
+end
+
+local CHUNK = 1000 -- values handed to one command: Lua's stack ends at about 8,000
+local bases = {}
+for first = 1, count, CHUNK do
+  local last = math.min(first + CHUNK - 1, count)
+  local found = call('MGET', unpack(KEYS, 7 + count + first, 7 + count + last))
+  for i = first, last do bases[i] = found[i - first + 1] end
+end
+
+if call_answer ~= '' then
   local cold = false
   for i = 1, count do
-    -- What is no counter or no total fails here, while nothing is written.
-    local pending, base = call('GET', KEYS[6 + i * 2]), call('GET', KEYS[7 + i * 2])
-    if pending and not tonumber(pending) then return redis.error_reply('ERR a counter is no number') end
-    answers[i] = {base and 1 or 0, '0', '0', 0, 0}
-    cold = cold or not base
+    answers[i] = {bases[i] and 1 or 0, '0', '0', 0, 0}
+    cold = cold or not bases[i]
   end
   if cold then return {false, answers} end
 end
@@ -41,22 +47,19 @@ local accepted = 0
 local fresh = false -- is any counter new?
 
 for i = 1, count do
-  local pending_key, base_key = KEYS[6 + i * 2], KEYS[7 + i * 2]
-  local post, likes = ARGV[3 + i * 2], ARGV[4 + i * 2]
-  local own_key = i > plain and KEYS[7 + count * 2 + i - plain]
-  local kept = own_key and redis.pcall('GET', own_key)
-  local base = not kept and redis.pcall('GET', base_key)
-  if type(kept) == 'table' or type(base) == 'table' then
-    answers[i] = {3, (kept or base).err, '0', 0, 0}
-  elseif kept then
+  local base = bases[i]
+  local own_key = i > plain and KEYS[7 + 2 * count + i - plain]
+  local kept = own_key and call('GET', own_key)
+  if kept then
     local parts = {2}
     for part in string.gmatch(kept, '%S+') do parts[#parts + 1] = part end
     answers[i] = parts
   elseif not base then
-    answers[i] = COLD
+    answers[i] = {0, '0', '0', 0, 0}
   else
     -- First, as Redis at its memory limit refuses a script at its first write and never later.
-    local pending = redis.pcall('INCRBY', pending_key, likes)
+    local post, likes = ARGV[3 + i * 2], ARGV[4 + i * 2]
+    local pending = redis.pcall('INCRBY', KEYS[7 + i], likes)
     if type(pending) == 'table' then
       if not string.find(pending.err, '^%-?WRONGTYPE') and not string.find(pending.err, '^%-?ERR') then
         return pending
@@ -66,7 +69,7 @@ for i = 1, count do
       local added = tonumber(likes)
       if pending == added then -- a new counter; one that was there is in `dirty`, and its base has no expiry
         call('SADD', KEYS[1], post)
-        call('PERSIST', base_key)
+        call('PERSIST', KEYS[7 + count + i])
         fresh = true
       end
       local inflight = moving and call('HGET', KEYS[2], post) or '0'
