@@ -379,9 +379,8 @@ MUTANTS = (
         "a refusal that stays with its shard",
         f"{GROUPS}::test_a_shard_that_is_refused_touches_no_like_of_another",
         "trips.py",
-        "replies = await send_each(self._pool, calls)\n        return [",
-        "replies = await send_each(self._pool, calls)\n        for reply in replies:\n"
-        "            if isinstance(reply, Fault):\n                raise reply\n        return [",
+        "            answers = repeat(reply) if",
+        "            if isinstance(reply, Fault):\n                raise reply\n            answers = repeat(reply) if",
     ),
     without(
         "a fault that stays with its post",
@@ -394,8 +393,8 @@ MUTANTS = (
         "the refusal of a counter that is none under the key of a call",
         "test_idempotency.py::test_under_a_key_a_counter_that_is_none_keeps_its_shard_from_counting",
         "lua/like.lua",
-        "call('GET', KEYS[6 + i * 2]), call",
-        "false, call",
+        "local pending = call('GET', KEYS[7 + i])",
+        "local pending = false",
     ),
     without(
         "both guards against clients that are gone",

@@ -7,9 +7,10 @@
 --       4 how many of the likes have a key of their own: the last ones   then for each like: post, count
 --
 -- Answers {kept answer of the call or false, {status, base, inflight, pending, version} for each like}
--- with status 0 cold (nothing written), 1 counted, 2 answered before, 3 not counted, as its counter is no
--- number or would overflow (the error stands for `base`): that touches no other like. A call under a key that
--- meets a cold post writes nothing at all. `base` stays a string: Lua's numbers end at 2^53.
+-- with status 0 cold (nothing written), 1 counted, 2 answered before, 3 not counted, as one of its keys holds
+-- something else or its counter would overflow (the error stands for `base`): that touches no other like. A
+-- call under a key that meets a cold post or such a key writes nothing at all. `base` stays a string: Lua's
+-- numbers end at 2^53.
 
 local call = redis.call
 local keep, call_answer = ARGV[1], ARGV[3]
@@ -33,6 +34,9 @@ end
 if call_answer ~= '' then
   local cold = false
   for i = 1, count do
+    -- What is no counter fails here, while nothing is written.
+    local pending = call('GET', KEYS[7 + i])
+    if pending and not tonumber(pending) then return redis.error_reply('ERR a counter is no number') end
     answers[i] = {bases[i] and 1 or 0, '0', '0', 0, 0}
     cold = cold or not bases[i]
   end
@@ -49,8 +53,10 @@ local fresh = false -- is any counter new?
 for i = 1, count do
   local base = bases[i]
   local own_key = i > plain and KEYS[7 + 2 * count + i - plain]
-  local kept = own_key and call('GET', own_key)
-  if kept then
+  local kept = own_key and redis.pcall('GET', own_key)
+  if type(kept) == 'table' then
+    answers[i] = {3, kept.err, '0', 0, 0}
+  elseif kept then
     local parts = {2}
     for part in string.gmatch(kept, '%S+') do parts[#parts + 1] = part end
     answers[i] = parts
