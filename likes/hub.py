@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from likes import events
 from likes.latest import UNKNOWN, Announced, Latest
-from likes.mailboxes import EverythingMailbox, Mailbox, PipelineMailbox, PostsMailbox
+from likes.mailboxes import Bell, EverythingMailbox, Mailbox, PipelineMailbox, PostsMailbox
 from likes.snapshots import Asked, Read, Snapshots, Total
 
 logger = logging.getLogger(__name__)
@@ -35,6 +35,7 @@ class Hub:
         self._latest: dict[int, Latest] = {}  # of the posts that are filtered by, and of no others
         self._watching: dict[int, set[PostsMailbox]] = {}  # the same posts
         self._announced = Announced(POSTS_KNOWN)
+        self._bell = Bell()
         self._filtered: set[PostsMailbox] = set()
         self._everything: set[EverythingMailbox] = set()
         self._pipeline: set[PipelineMailbox] = set()
@@ -69,7 +70,7 @@ class Hub:
     @contextmanager
     def posts(self, posts: Iterable[int]) -> Iterator[Mailbox]:
         """Open a stream of `posts`: it is told of changes from now on, and its snapshot is read after now."""
-        mailbox = PostsMailbox({post: self._latest.setdefault(post, Latest(post)) for post in posts})
+        mailbox = PostsMailbox(self._bell, {post: self._latest.setdefault(post, Latest(post)) for post in posts})
         for post in mailbox.posts:
             self._watching.setdefault(post, set()).add(mailbox)
         self._snapshots.ask(mailbox.posts, [mailbox])
@@ -84,13 +85,13 @@ class Hub:
         """Open a stream of all posts."""
         if not self._everything:
             self._announced = Announced(POSTS_KNOWN)  # nobody kept it up to date
-        with self._open(EverythingMailbox(self._announced), self._everything) as mailbox:
+        with self._open(EverythingMailbox(self._bell, self._announced), self._everything) as mailbox:
             yield mailbox
 
     @contextmanager
     def pipeline(self) -> Iterator[Mailbox]:
         """Open a stream of the steps of batches."""
-        with self._open(PipelineMailbox(), self._pipeline) as mailbox:
+        with self._open(PipelineMailbox(self._bell), self._pipeline) as mailbox:
             yield mailbox
 
     def hear(self, update: events.Update | events.PipelineUpdate) -> None:

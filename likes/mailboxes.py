@@ -9,20 +9,43 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Mapping
+from itertools import islice
 
 from likes.latest import Announced, Latest, event
 
+WOKEN_A_TURN = 64  # a delivery is some 25 µs of work: a like waits for two milliseconds of them, not for all streams
 STEPS_KEPT = 32  # of the pipeline, for a slow reader; their texts are shared by all
 NO_BATCH = b'data: {"stage":"snapshot","posts":0,"likes":0,"milliseconds":0,"persisted":{}}\n\n'
+
+
+class Bell:
+    """Wakes streams in turn, some in each turn of the event loop: the likes that come meanwhile do not wait for all."""
+
+    def __init__(self) -> None:
+        self._due: dict[Mailbox, None] = {}  # in the order in which they were rung for, each once
+
+    def ring(self, mailbox: Mailbox) -> None:
+        """Wake a stream, when those before it have been."""
+        if not self._due:
+            asyncio.get_running_loop().call_soon(self._wake_some)
+        self._due[mailbox] = None
+
+    def _wake_some(self) -> None:
+        for mailbox in list(islice(self._due, WOKEN_A_TURN)):
+            del self._due[mailbox]
+            mailbox.rouse()
+        if self._due:
+            asyncio.get_running_loop().call_soon(self._wake_some)
 
 
 class Mailbox(ABC):
     """One stream's end of the hub. All its methods belong to the event loop."""
 
-    __slots__ = ("_waiting", "closed")
+    __slots__ = ("_bell", "_waiting", "closed")
 
-    def __init__(self) -> None:
+    def __init__(self, bell: Bell) -> None:
         self.closed = False
+        self._bell = bell
         self._waiting: asyncio.Future[None] | None = None
 
     @abstractmethod
@@ -37,12 +60,17 @@ class Mailbox(ABC):
     def wake(self) -> None:
         """Let the stream look whether there is something to take; one that is not waiting will look by itself."""
         if self._waiting is not None and not self._waiting.done():
+            self._bell.ring(self)
+
+    def rouse(self) -> None:
+        """Let it look at once."""
+        if self._waiting is not None and not self._waiting.done():
             self._waiting.set_result(None)
 
     def close(self) -> None:
         """End the stream."""
         self.closed = True
-        self.wake()
+        self.rouse()
 
     def answered(self, post: int) -> None:  # noqa: B027 - most streams wait for no snapshot
         """Hear that the snapshot this stream asked for has been read for `post`."""
@@ -53,8 +81,8 @@ class PostsMailbox(Mailbox):
 
     __slots__ = ("_changed", "_greeted", "_posts", "_told", "_unread")
 
-    def __init__(self, posts: Mapping[int, Latest]) -> None:
-        super().__init__()
+    def __init__(self, bell: Bell, posts: Mapping[int, Latest]) -> None:
+        super().__init__(bell)
         self._posts = posts
         self._told: dict[int, int] = {}
         self._changed: set[int] = set()
@@ -118,8 +146,8 @@ class EverythingMailbox(Mailbox):
 
     __slots__ = ("_announced", "_at", "_greeted", "_grown")
 
-    def __init__(self, announced: Announced) -> None:
-        super().__init__()
+    def __init__(self, bell: Bell, announced: Announced) -> None:
+        super().__init__(bell)
         self._announced = announced
         self._at = announced.now
         self._grown = announced.grown
@@ -145,8 +173,8 @@ class PipelineMailbox(Mailbox):
 
     __slots__ = ("_steps",)
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, bell: Bell) -> None:
+        super().__init__(bell)
         self._steps = deque([NO_BATCH], STEPS_KEPT)
 
     def step(self, told: bytes) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from itertools import permutations
 
 import pytest
 
 from likes.latest import Announced, Latest
-from likes.mailboxes import EverythingMailbox, PipelineMailbox, PostsMailbox
+from likes.mailboxes import WOKEN_A_TURN, Bell, EverythingMailbox, PipelineMailbox, PostsMailbox
 from likes.snapshots import still_wanted
 
 
@@ -18,14 +19,14 @@ def event(count: int, members: str) -> bytes:
 
 def test_what_is_announced_before_the_first_event_is_taken_is_told_next() -> None:
     announced = Announced(limit=10)
-    mailbox = EverythingMailbox(announced)
+    mailbox = EverythingMailbox(Bell(), announced)
     announced.offer(1, total=5, version=1, added=2)
     assert [mailbox.take() for _ in range(3)] == [event(0, ""), event(2, '"1":5'), b""]
 
 
 def test_a_reader_further_behind_than_is_known_starts_anew() -> None:
     announced = Announced(limit=2)
-    behind, there = EverythingMailbox(announced), EverythingMailbox(announced)
+    behind, there = EverythingMailbox(Bell(), announced), EverythingMailbox(Bell(), announced)
     assert behind.take() == there.take() == event(0, "")
     announced.offer(1, total=1, version=1, added=1)
     assert there.take() == event(1, '"1":1')
@@ -75,7 +76,7 @@ def test_a_reset_takes_off_what_it_took_and_likes_after_it_count_once() -> None:
 
 def greeted(*posts: Latest) -> PostsMailbox:
     """Return the mailbox of a stream that has taken its snapshot."""
-    mailbox = PostsMailbox(dict(enumerate(posts, 1)))
+    mailbox = PostsMailbox(Bell(), dict(enumerate(posts, 1)))
     for post in mailbox.posts:
         mailbox.answered(post)
     assert mailbox.take()
@@ -86,7 +87,7 @@ def test_streams_at_one_place_are_told_the_same_bytes() -> None:
     latest, announced = Latest(1), Announced(limit=10)
     latest.offer(5, version=1)
     filtered = greeted(latest), greeted(latest, Latest(2))
-    every = EverythingMailbox(announced), EverythingMailbox(announced)
+    every = EverythingMailbox(Bell(), announced), EverythingMailbox(Bell(), announced)
     assert every[0].take() == every[1].take() == event(0, "")
     latest.offer(6, version=2)
     announced.offer(1, total=6, version=2, added=1)
@@ -123,13 +124,30 @@ def test_a_total_that_went_and_came_back_between_two_events_is_no_event() -> Non
 
 
 def test_a_reader_far_behind_the_pipeline_has_its_latest_steps() -> None:
-    mailbox = PipelineMailbox()
+    mailbox = PipelineMailbox(Bell())
     for number in range(100):
         mailbox.step(b"data: %d\n\n" % number)
     assert mailbox.take() == b"".join(b"data: %d\n\n" % number for number in range(68, 100))
 
 
 def test_nothing_is_read_for_streams_that_have_gone() -> None:
-    here, gone = PipelineMailbox(), PipelineMailbox()
+    here, gone = PipelineMailbox(Bell()), PipelineMailbox(Bell())
     gone.close()
     assert still_wanted({1: {here, gone}, 2: {gone}, 3: {here}}) == {1: {here}, 3: {here}}
+
+
+def test_streams_are_woken_in_turn_and_others_have_theirs_between() -> None:
+    async def scene() -> list[int]:
+        bell = Bell()
+        mailboxes = [PipelineMailbox(bell) for _ in range(2 * WOKEN_A_TURN + 1)]
+        waiting = [mailbox.news() for mailbox in mailboxes]
+        for mailbox in (*mailboxes, mailboxes[0]):  # one that is rung for twice is woken once
+            mailbox.wake()
+        woken = []
+        while not all(news.done() for news in waiting):
+            await asyncio.sleep(0)  # what else the loop has to do
+            woken.append(sum(news.done() for news in waiting))
+        assert [news.done() for news in waiting] == [True] * len(waiting)
+        return woken
+
+    assert asyncio.run(scene()) == [WOKEN_A_TURN, 2 * WOKEN_A_TURN, 2 * WOKEN_A_TURN + 1]
