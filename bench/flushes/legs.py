@@ -18,7 +18,7 @@ from bench.flushes.pending import pend, rest, wipe
 from likes.buffer import flusher
 from likes.models import Post
 
-SAMPLE = 50_000  # posts that a contender moves at most, as shipped excepted: its cost per post needs no more
+SAMPLE = 25_000  # posts that a contender moves at most, as shipped excepted: its cost per post needs no more
 BULK_SAMPLE = 5_000  # of `bulk_update`, which takes a second for them
 
 Cost = float  # microseconds a post

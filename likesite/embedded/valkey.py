@@ -10,6 +10,10 @@ from likesite.embedded import housing, probing
 # What counters need: a like is on disk before it is answered, and memory pressure never evicts one.
 DEFAULTS = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction", "save": ""}
 
+# The wheel's server has glibc's malloc, which by default keeps few freed pieces at hand: a script that touches 5,000
+# keys then spends a third of its time in it. With all of them kept a flush costs Redis 40 % less, for 10 % more memory.
+MALLOC = "GLIBC_TUNABLES=glibc.malloc.tcache_count=65535"
+
 
 class Valkey:
     """A Valkey in `folder`, on a unix socket only; `options` are settings of valkey.conf, _ for - in their names."""
@@ -40,7 +44,7 @@ class Valkey:
         fixed = {"dir": str(self.folder), "port": "0", "unixsocket": str(self.socket), "unixsocketperm": "700",
                  "daemonize": "no", "set-proc-title": "no"}  # fmt: skip
         settings = [part for name, value in (fixed | self.options).items() for part in (f"--{name}", value)]
-        return [str(found[0]), *settings]
+        return ["/usr/bin/env", MALLOC, str(found[0]), *settings]
 
     def prepare(self) -> None:
         """Make its folders; Closed or OSError say why they cannot be."""
