@@ -128,7 +128,7 @@ def _lock(posts: Iterable[int]) -> Locked:
 def _add(batch: Batch, locked: Locked) -> Totals:
     """Add every count in one UPDATE. The rows are locked, so what they hold now is what was read plus the count.
 
-    Nor do locked rows move: they are found by their place, which takes half of what looking up their keys again does.
+    Nor do locked rows move: they are found by their place, which saves looking up each key a second time.
     """
     places = "{" + ",".join(f'"{place}"' for _, place in locked.values()) + "}"
     rows = Post.objects.filter(RawSQL("likes_post.ctid = ANY(%s::tid[])", [places], output_field=BooleanField()))

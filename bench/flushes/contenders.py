@@ -18,9 +18,10 @@ from likes.models import Post
 
 Counts = dict[int, int]  # likes by post
 
-BULK_UPDATE_POSTS = 250  # a statement; with 100 or 1,000 it takes longer
+BULK_UPDATE_POSTS = 250  # a statement; trials of 100 to 1,000 on a busy machine did not tell them apart
 
-# The cost is what is usual on an SSD; else the planner reads the whole table for a batch, which takes twice as long.
+# The cost is what is usual on an SSD; else the planner reads all of a table of a million rows for a batch of 5,000,
+# which took twice as long.
 RAW = """
 SET LOCAL random_page_cost = 1.1;
 WITH locked AS (

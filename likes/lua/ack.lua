@@ -17,7 +17,7 @@ local again, likes = {}, {}
 local CHUNK = 1000 -- posts handed to one command: Lua's stack ends at about 8,000
 local posts = #ARGV - 3
 
--- One command for all bases costs Redis half of one for each; servers before Valkey 9.1 and Redis 8.4 lack it.
+-- One command for all bases is cheaper than one for each; servers before Valkey 9.1 and Redis 8.4 lack it.
 local function set_expiring(bases)
   local command = {#bases / 2, unpack(bases)}
   command[#command + 1] = 'EX'
