@@ -31,6 +31,7 @@ def legs(counts: Counts, pool: Pool) -> dict[str, Leg]:
     some, few = sample(batches, SAMPLE), sample(batches, BULK_SAMPLE)
     return {
         "raw": lambda: timed(some, partial(each, contenders.raw)),
+        "raw tuned": lambda: timed(some, partial(each, contenders.raw_tuned)),
         "raw twice": lambda: timed(some, partial(share, pool, contenders.raw)),
         "raw from Redis": lambda: from_redis(some),
         "bulk_update": lambda: timed(few, partial(each, contenders.bulk_update)),
