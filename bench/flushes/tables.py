@@ -36,7 +36,8 @@ def speed(rounds: Rounds, name: str) -> str:
 
 
 def speeds(results: Results) -> report.Table:
-    columns = ["dirty posts", "counts", "flush", "raw SQL", "flush to it", "raw SQL tuned", "flush to it", "raw SQL twice", "flush to it",
+    columns = ["dirty posts", "counts", "flush", "raw SQL", "flush to it", "raw SQL tuned", "flush to it",
+               "raw SQL twice", "flush to it",
                "raw SQL from Redis", "flush to it", "bulk_update", "flush to it"]  # fmt: skip
     rows = []
     for (size, spread), rounds in results.items():
