@@ -110,7 +110,7 @@ def flask() -> Contender:
     return gunicorn("flask_lpush:application", threads=16)  # fewer are slower here, more are not faster
 
 
-def express() -> Contender:
+def express(**environment: str) -> Contender:
     """Start the Express view that INCRs, its packages installed as its lock says."""
     node, npm = shutil.which("node"), shutil.which("npm")
     if not node or not npm:
@@ -118,7 +118,12 @@ def express() -> Contender:
     home, port = PEERS / "express", free_port()
     install(npm, home)
     place = {"PORT": str(port), "REDIS_SOCKET": redis_socket()}
-    return Contender(port, [node, str(home / "server.js")], NODE_ENV="production", **place)
+    return Contender(port, [node, str(home / "server.js")], NODE_ENV="production", **place, **environment)
+
+
+def express_pipelining() -> Contender:
+    """Start the same with ioredis gathering commands, which has to be asked for."""
+    return express(AUTO_PIPELINING="on")
 
 
 def install(npm: str, home: Path) -> None:

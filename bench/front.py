@@ -27,8 +27,9 @@ NOTE = """\
 CPU: microseconds per acknowledged like, of the web process and of its store, children included. Same route, status,
 body and headers for all; {connections} connections kept open, {few} for bulk calls. {pinned} The store is one Valkey
 on a unix socket, append-only file, fsync always, and for the Django view PostgreSQL, fsync on. Zipf: 10,000 posts,
-exponent 1. Times are those of a call, of 1,000 entries too. The flush to PostgreSQL is measured on its own. In every
-turn the totals of likesite grew by what was acknowledged, and at most by what was under way at the end."""
+exponent 1. Express with ioredis as it comes; pipelined: with its enableAutoPipelining. Times are those of a call, of
+1,000 entries too. The flush to PostgreSQL is measured on its own. In every turn the totals of likesite grew by what
+was acknowledged, and at most by what was under way at the end."""
 PINNED = "The load generator has a core of its own, web process and store share what is left."
 FREE = "Nothing is tied to a core: this system has no call for it."
 PROGRAMS = {"wrk": ("wrk", "-v"), "Node.js": ("node", "--version"), "nginx": ("nginx", "-v")}

@@ -67,6 +67,7 @@ TURNS = (
     Turn("Django, UPDATE", "hot", contenders.naive_django, store="postgres"),
     Turn("Flask, LPUSH", "hot", contenders.flask),
     *(Turn(EXPRESS, played, contenders.express) for played in ("hot", "zipf")),
+    *(Turn(f"{EXPRESS} pipelined", played, contenders.express_pipelining) for played in ("hot", "zipf")),
     *(Turn(NGINX, played, contenders.nginx) for played in ("hot", "zipf")),
 )
 

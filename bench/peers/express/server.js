@@ -13,8 +13,8 @@ const HEADERS = {
   'Cross-Origin-Opener-Policy': 'same-origin',
 };
 
-// Commands of one turn of the event loop go to Redis in one write: a fifth less CPU a like than without.
-const redis = new Redis(process.env.REDIS_SOCKET, { enableAutoPipelining: true });
+// ioredis' own default is one write a command; AUTO_PIPELINING=on sends those of a turn of the event loop in one.
+const redis = new Redis(process.env.REDIS_SOCKET, { enableAutoPipelining: process.env.AUTO_PIPELINING === 'on' });
 const app = express();
 app.disable('x-powered-by');
 app.disable('etag');
