@@ -12,7 +12,6 @@ import threading
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any
 
 from likes.asgi_types import App, Message
@@ -22,6 +21,8 @@ from likes.fastlane import FastLane
 from likesite.asgi import like_many, room
 
 PATIENCE = 20.0  # seconds until a test gives up on an answer
+LOOP = asyncio.new_event_loop()  # runs for as long as the tests do
+threading.Thread(target=LOOP.run_forever, name="doors", daemon=True).start()
 JSON, PROBLEM = "application/json", "application/problem+json"
 
 
@@ -92,8 +93,8 @@ class Door:
 
     def begin(self, *calls: Call) -> Future[list[Any]]:
         """As `at_once`, and go on when all have come; `cancel()` is what a server does when a client hangs up."""
-        told = asyncio.run_coroutine_threadsafe(self._all(calls), loop())
-        asyncio.run_coroutine_threadsafe(turns(), loop()).result(PATIENCE)
+        told = asyncio.run_coroutine_threadsafe(self._all(calls), LOOP)
+        asyncio.run_coroutine_threadsafe(turns(), LOOP).result(PATIENCE)
         return told
 
     async def _all(self, calls: Sequence[Call]) -> list[Any]:
@@ -177,14 +178,6 @@ def refusal(answer: Answer, body: Any) -> Exception:
         case 503, {"outcome": outcome} if int(answer.headers["retry-after"]) >= 1:
             return Unavailable(outcome, body["detail"])
     raise AssertionError(answer)
-
-
-@cache
-def loop() -> asyncio.AbstractEventLoop:
-    """Return an event loop that runs for as long as the tests do."""
-    mine = asyncio.new_event_loop()
-    threading.Thread(target=mine.run_forever, name="doors", daemon=True).start()
-    return mine
 
 
 def views() -> Door:

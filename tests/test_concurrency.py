@@ -122,9 +122,12 @@ def test_writers_and_flushers_that_take_each_others_batches_count_exactly(
     reader, done = Reader(posts), Event()
     reader.start()
     flushers = [pool.submit(flush_until, done) for _ in range(FLUSHERS)]
-    expected = collect([pool.submit(write, both[seed % 2], posts, LIKES, seed) for seed in range(WRITERS)])
-    eventually(nothing_left, "every like is persisted")
-    done.set()
+    try:
+        expected = collect([pool.submit(write, both[seed % 2], posts, LIKES, seed) for seed in range(WRITERS)])
+        eventually(nothing_left, "every like is persisted")
+    finally:
+        done.set()
+        reader.done.set()
     for mine in flushers:
         mine.result(30)
     reader.end()
@@ -138,8 +141,11 @@ def test_two_beats_and_two_workers_count_exactly(process: Start, both: list[Door
     beats = [beat(process) for _ in range(2)]
     reader = Reader(posts)
     reader.start()
-    expected = collect([pool.submit(write, both[seed % 2], posts, LIKES, seed) for seed in range(WRITERS)])
-    eventually(nothing_left, "every like is persisted", 60)
+    try:
+        expected = collect([pool.submit(write, both[seed % 2], posts, LIKES, seed) for seed in range(WRITERS)])
+        eventually(nothing_left, "every like is persisted", 60)
+    finally:
+        reader.done.set()
     reader.end()
     assert all(one.running for one in (*workers, *beats))
     assert all("flush shard=" in one.output for one in workers), "one worker did everything"
