@@ -37,7 +37,8 @@ class Web:
 
     def __init__(self, machine: Machine, application: str) -> None:
         program = named(machine, "web")
-        command = [application if part == OURS else part for part in program.command]
+        own = {OURS: application, "likesite.protocol:Protocol": "auto"} if application != OURS else {}
+        command = [own.get(part, part) for part in program.command]
         peer = {} if application == OURS else {"DJANGO_SETTINGS_MODULE": "bench.peers.eventstream_django.settings"}
         self.port = int(machine.settings["PORT"])
         self._process = start(machine, program, command, **peer)
