@@ -139,6 +139,8 @@ class EventSource:
 def test_an_event_source_that_adds_up_counts_ends_at_the_right_total(service: Web, demo: list[int]) -> None:
     some, each = 5, 40
     before = EventSource(service.port, "/events?post=1&post=2&post=3")
+    before.onmessage()
+    assert (before.sum, before.totals) == (0, {"1": 0, "2": 0, "3": 0}), "a like from now on is growth"
     for post in demo:
         assert service.call("POST", f"/api/v1/posts/{post}/like")[0] == 202
     before.read_until(3)
