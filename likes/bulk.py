@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from django.conf import settings
 
 from likes.asgi_types import Receive, Scope
+from likes.bodies import refuse
 from likes.heads import Head, Headers, Heads, once_each
 from likes.ids import MAX_ID, MOST_ENTRIES, MOST_LIKES
 from likes.lane import Lane
@@ -24,6 +25,7 @@ from likes.wire import Unavailable
 LIKES_A_TRIP = 2_000  # some milliseconds of Redis, which serves nobody else meanwhile
 
 
+STRICT = json.JSONDecoder(parse_constant=refuse)
 LikeMany = Callable[[Sequence[tuple[int, int]]], BulkLiked]
 
 
@@ -88,7 +90,7 @@ async def read(receive: Receive) -> bytes | None:
 def likes_by_post(body: bytes) -> dict[int, int] | None:
     """Return how many likes each post gets; None for a body that is not known to be good."""
     try:
-        document = json.loads(body.decode())
+        document = STRICT.decode(body.decode())
     except (ValueError, RecursionError):
         return None
     if type(document) is not dict or document.keys() != {"likes"}:

@@ -85,6 +85,7 @@ CALLS: dict[str, tuple[str, str, dict[str, str], bytes | None]] = {
     "bulk likes, one bad": ("POST", MANY, JSON, b'{"likes":[{"post":{post},"count":2},{"post":{other},"count":0}]}'),
     "bulk likes, one that is true": ("POST", MANY, JSON, b'{"likes":[{"post":{post},"count":true}]}'),
     "bulk likes with more members": ("POST", MANY, JSON, b'{"likes":[{"post":{post},"count":1,"x":2}],"y":3}'),
+    "bulk likes beside NaN": ("POST", MANY, JSON, b'{"likes":NaN,"likes":[{"post":{post},"count":2}]}'),
     "bulk likes of none": ("POST", MANY, JSON, b'{"likes":[]}'),
     "bulk likes that are no JSON": ("POST", MANY, JSON, b'{"likes":['),
     "bulk likes as a form": ("POST", MANY, {"Content-Type": "application/x-www-form-urlencoded"}, b"likes=1"),
