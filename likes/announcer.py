@@ -81,9 +81,15 @@ class Announcer:
     def _wake(self) -> None:
         with self._lock:
             self._work.set()
-            if self._thread is None or not self._thread.is_alive():  # a fault of ours ends it, until the next total
-                self._thread = threading.Thread(target=self._run, name="announcer", daemon=True)
-                self._thread.start()
+            if self._thread is None or not self._thread.is_alive():  # none yet, or none in a process that was forked
+                thread = threading.Thread(target=self._run, name="announcer", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError as error:  # the system has no more threads, or the process is ending
+                    log.warning("live updates have to wait: %s", error)
+                    self._work.clear()
+                else:
+                    self._thread = thread
 
     def _run(self) -> None:
         while self._open or self._waiting:
@@ -105,6 +111,8 @@ class Announcer:
             log.log(level, "live updates have to wait: %s", error)
             self._away = True
             self._put_back(posts)
+        except Exception:  # a fault of ours must not silence all that comes after; these are told by the next flush
+            log.exception("live updates of %d posts failed", len(posts))
         else:
             self._away = False
 

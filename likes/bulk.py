@@ -16,16 +16,15 @@ from likes.bodies import refuse
 from likes.heads import Head, Headers, Heads, once_each
 from likes.ids import MAX_ID, MOST_ENTRIES, MOST_LIKES
 from likes.lane import Lane
-from likes.replies import FAILURES, Reply, failed, stranded
+from likes.replies import Reply, failed, stranded
 from likes.tokens import bearer, is_known
 from likes.trips import Many, Trips
 from likes.values import BulkLiked
 from likes.wire import Unavailable
 
 LIKES_A_TRIP = 2_000  # some milliseconds of Redis, which serves nobody else meanwhile
+STRICT = json.JSONDecoder(parse_constant=refuse)  # made once: `json.loads` would make one for each call
 
-
-STRICT = json.JSONDecoder(parse_constant=refuse)
 LikeMany = Callable[[Sequence[tuple[int, int]]], BulkLiked]
 
 
@@ -53,7 +52,7 @@ class BulkLane:
             accepted, unknown = many.accepted, set[int]()
             if many.cold:
                 accepted, unknown = await self._count_cold(many)
-        except FAILURES as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is answered as the views would
             return failed(error, head)
         body = {"accepted": accepted, "unknown": [post for post in added if post in unknown]}
         return Reply(202, json.dumps(body, separators=(",", ":")).encode(), head)
@@ -76,7 +75,7 @@ def is_writer(headers: Headers) -> bool:
 
 
 async def read(receive: Receive) -> bytes | None:
-    """Return the whole body; None when the client went away, or it is longer than any that would be taken."""
+    """Return the whole body, whose length was looked at; None when the client went away."""
     body = bytearray()
     while True:
         message = await receive()

@@ -1,6 +1,6 @@
 """The room of the hot routes, in front of Django: likes and reads of totals that are known to be good.
 
-Whatever else comes (unknown posts, other methods, odd hosts or bodies) goes on to Django unread, and is answered by
+Whatever else comes (unknown posts, other methods, odd hosts or bodies) goes on to Django unchanged, and is answered by
 the views: they are the reference, and the same tests run against both. Knows no model and no SQL.
 """
 
@@ -51,7 +51,7 @@ class FastLane:
         self._bulk = BulkLane(trips, self._read_heads, like_many)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer what is known to be good; hand everything else on, unread."""
+        """Answer what is known to be good; hand everything else on, unchanged."""
         if scope["type"] == "http":
             if scope["method"] == "POST" and scope["path"] == LIKES:
                 await self._count_many(scope, receive, send)
@@ -128,11 +128,11 @@ def may_take(scope: Scope) -> bool:
 
 
 def enter(lane: Lane[Call, Answer], call: Call, told: Callable[[Answer | Exception], None]) -> bool:
-    """Send a call into a lane; one that is full answers at once."""
+    """Send a call into a lane; one that is full answers at once, but never before this returns."""
     try:
         lane.call(call, told)
     except Full as error:
-        told(error)
+        asyncio.get_running_loop().call_soon(told, error)
     return True
 
 

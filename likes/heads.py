@@ -21,12 +21,14 @@ from likes.asgi_types import Scope
 REMEMBERED = 1_000  # kinds of callers; beyond that it begins anew, so that nobody fills the memory with odd origins
 OUTERMOST_LAST = (XFrameOptionsMiddleware, CommonMiddleware, CorsMiddleware, SecurityMiddleware)
 
+LONGEST = 1_000  # bytes of a caller's host and origin together; whoever sends more is left to Django
+
 Headers = dict[bytes, bytes]
 Kind = tuple[str, bytes | None, bytes | None, bytes | None, bytes | None]
 
 
 def once_each(scope: Scope) -> Headers | None:
-    """Return the headers by name; None when one that matters came twice, or a body has no length."""
+    """Return the headers by name; None when any came twice, or the body comes in chunks of untold length."""
     headers: Headers = dict(scope["headers"])
     if b"transfer-encoding" in headers:
         return None
@@ -55,6 +57,8 @@ class Heads:
         try:
             return self._known[kind]
         except KeyError:
+            if sum(len(value) for value in kind if value) > LONGEST:
+                return None
             if len(self._known) >= REMEMBERED:
                 self._known.clear()
             self._known[kind] = head = learn(scope, self._allow)

@@ -120,12 +120,15 @@ def told_of(post: int, count: int, answer: Any, news: list[News]) -> Told:
     """Return what a like is told; a total that is new is news."""
     if isinstance(answer, Fault):
         return answer
-    status, base, inflight, pending, version = answer
-    if status == COLD:
-        return None
-    if status == FAULTY:
-        return Broken(base)
-    total = int(base) + int(inflight) + int(pending)
+    try:
+        status, base, inflight, pending, version = answer
+        if status == COLD:
+            return None
+        if status == FAULTY:
+            return Broken(base)
+        total = int(base) + int(inflight) + int(pending)
+    except ValueError as error:  # somebody else's text under a key of ours
+        return Broken(str(error))
     if status == REPLAYED:
         return Replayed(total)
     news.append((post, (total, version, count)))

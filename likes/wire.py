@@ -191,7 +191,8 @@ def _round_trip(client: redis.Redis, commands: Sequence[Command]) -> list[Any]:
 
 async def _async_round_trip(pool: AsyncConnectionPool, commands: Sequence[Command]) -> list[Any]:
     try:
-        connection = await pool.get_connection()
+        async with asyncio.timeout(CONNECT_TIMEOUT):  # redis-py's own does not cover its questions after connecting
+            connection = await pool.get_connection()
     except (RedisConnectionError, RedisTimeoutError, OSError) as error:
         raise _unreachable(error) from error
     whole = False

@@ -6,15 +6,18 @@ lane is the same ASGI room and only dearer. Parsing, pipelining, keep-alive and 
 
 from __future__ import annotations
 
+import logging
 from typing import Any, ClassVar, cast
 
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from likes.asgi_types import Scope
-from likes.fastlane import may_take
+from likes.fastlane import FastLane, may_take
 from likes.replies import Reply
 from likesite.asgi import lane
+
+log = logging.getLogger(__name__)
 
 
 class Protocol(HttpToolsProtocol):
@@ -23,10 +26,18 @@ class Protocol(HttpToolsProtocol):
     _defaults: ClassVar[tuple[object, bytes]] = (None, b"")
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        scope = cast(Scope, cycle.scope)
-        known = lane is not None and may_take(scope) and not self.access_log and not self.flow.write_paused
-        if not (known and cast(Any, lane).take(self._as_forwarded(scope), Errand(self, cycle, app).answer)):
+        # Another application than ours is uvicorn's own, for a server that has enough to do.
+        open_ = lane is not None and app is self.app and not self.access_log and not self.flow.write_paused
+        if not (open_ and may_take(cast(Scope, cycle.scope)) and self._taken(cycle, app)):
             self.go_the_long_way(cycle, app)
+
+    def _taken(self, cycle: RequestResponseCycle, app: Any) -> bool:
+        try:
+            scope = self._as_forwarded(cast(Scope, cycle.scope))
+            return cast(FastLane, lane).take(scope, Errand(self, cycle, app).answer)
+        except Exception:  # raised in the parser, it would be answered as a fault of the client's
+            log.exception("the fast lane failed")
+            return False
 
     def go_the_long_way(self, cycle: RequestResponseCycle, app: Any) -> None:
         """Call the application in a task, as uvicorn does."""
@@ -49,7 +60,8 @@ class Protocol(HttpToolsProtocol):
         cycle.message_event.set()
         if not cycle.keep_alive:
             self.transport.close()
-        cycle.on_response()
+        on_response, cycle.on_response = cycle.on_response, nothing_more
+        on_response()
 
     def _default_headers(self) -> bytes:
         """Return Date, Server and such, which uvicorn makes anew every second."""
@@ -69,12 +81,21 @@ class Errand:
 
     def answer(self, reply: Reply | None) -> None:
         """Answer the client, unless it is gone; without a reply, have Django answer."""
-        if self._cycle.disconnected:
+        transport = self._protocol.transport
+        if self._cycle.disconnected or transport.is_closing():
             return
-        if reply is None:
-            self._protocol.go_the_long_way(self._cycle, self._app)
-        else:
-            self._protocol.write_whole(self._cycle, reply)
+        try:
+            if reply is None:
+                self._protocol.go_the_long_way(self._cycle, self._app)
+            else:
+                self._protocol.write_whole(self._cycle, reply)
+        except Exception:  # a client that is answered nothing at all would wait for ever
+            log.exception("an answer could not be written")
+            transport.abort()
+
+
+def nothing_more() -> None:
+    """Follow an answer, in the place of what has been called: it would keep the connection in memory."""
 
 
 async def nothing(*_: object) -> None:

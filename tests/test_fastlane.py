@@ -210,6 +210,17 @@ def test_a_frozen_redis_strands_nobody_and_tells_each_the_truth(lane: Web, redis
     assert audit.take().exit_code == 0
 
 
+def test_a_frozen_redis_that_is_to_choose_a_database_holds_up_nobody(process: type[Process], redis: Server) -> None:
+    web = Web(process, LIKES_FASTLANE="on", REDIS_URL=f"{redis.server.url}?db=1").start()
+    post = Post.objects.create(title="one").pk
+    assert ask(web, "POST", LIKE.format(post=post))[0] == 202
+    redis.freeze()
+    told = [web.call("POST", LIKE.format(post=post), timeout=4.5) for _ in range(3)]  # three times the promised 1.5 s
+    redis.thaw()
+    assert [(status, body["outcome"]) for status, body in told] == [(503, "unknown")] + [(503, "not_applied")] * 2
+    assert ask(web, "POST", LIKE.format(post=post))[0] == 202
+
+
 def test_a_lost_reply_is_unknown_and_a_retry_under_the_key_counts_once(process: type[Process], redis: Server) -> None:
     post = Post.objects.create(title="one").pk
     counts.totals([post])

@@ -167,13 +167,19 @@ def test_a_lost_reply_is_unknown_to_every_bulk_call_of_its_trip(line: Proxy, lan
     exact({one: 7, two: 7, three: 3})
 
 
+@pytest.mark.parametrize("kind", ["hash", "text"])
 @pytest.mark.parametrize("name", ["pending", "base", "idem"])
-def test_a_fault_at_one_post_touches_no_like_of_another(line: Proxy, lane: Door, posts: list[int], name: str) -> None:
+def test_a_fault_at_one_post_touches_no_like_of_another(
+    line: Proxy, lane: Door, posts: list[int], name: str, kind: str
+) -> None:
     one, two, three = posts
     key = buffer.key(buffer.shard(two), f"idem:{two}:b" if name == "idem" else f"{name}:{two}")
     was = flusher.client.get(key)
     flusher.client.delete(key)
-    flusher.client.hset(key, "somebody", "else's")
+    if kind == "hash":
+        flusher.client.hset(key, "somebody", "else's")
+    else:
+        flusher.client.set(key, "somebody's")
     calls = [doors.like(one), doors.like(two, "b"), doors.like(three), doors.like(one, "a"), doors.many([(one, 5)])]
     told = Group(line, lane, doors.like(one)).send(*calls)
     behind = lane.begin(doors.like(one), doors.like(three))
@@ -182,7 +188,8 @@ def test_a_fault_at_one_post_touches_no_like_of_another(line: Proxy, lane: Door,
     flusher.client.delete(key)
     if was is not None:
         flusher.client.set(key, was)
-    exact({one: 9, two: 0, three: 2})
+    counted = 1 if (name, kind) == ("base", "text") else 0  # only found out when the total is to be told
+    exact({one: 9, two: counted, three: 2})
 
 
 def test_cold_and_unknown_posts_are_answered_by_django_and_hold_up_nobody(

@@ -49,6 +49,7 @@ local version = math.max(tonumber(call('GET', KEYS[4]) or '0'), now - 1)
 local moving = call('EXISTS', KEYS[2]) == 1
 local accepted = 0
 local fresh = false -- is any counter new?
+local whole = true -- was each like counted?
 
 for i = 1, count do
   local base = bases[i]
@@ -71,6 +72,7 @@ for i = 1, count do
         return pending
       end
       answers[i] = {3, pending.err, '0', 0, 0}
+      whole = false
     else
       local added = tonumber(likes)
       if pending == added then -- a new counter; one that was there is in `dirty`, and its base has no expiry
@@ -97,5 +99,5 @@ if fresh then
   call('SET', KEYS[5], string.format('%.0f', now), 'NX')
   call('SET', KEYS[6], ARGV[2], 'NX')
 end
-if call_answer ~= '' then call('SET', KEYS[7], call_answer, 'EX', keep) end
+if call_answer ~= '' and whole then call('SET', KEYS[7], call_answer, 'EX', keep) end
 return {false, answers}
