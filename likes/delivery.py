@@ -84,18 +84,25 @@ async def close_when_gone(receive: Receive, mailbox: Mailbox) -> None:
 
 
 async def end(send: Send) -> None:
-    """End the answer; where its reader does not take even that, the connection is the server's to close."""
+    """End the answer; a reader that has not taken all of it soon after is cut off, and holds up no shutdown."""
     with suppress(OSError):
         async with asyncio.timeout(END_SECONDS):
             await send({"type": "http.response.body", "body": b"", "more_body": False})
+    transport = transport_of(send)
+    if transport is not None and transport.get_write_buffer_size():
+        asyncio.get_running_loop().call_later(END_SECONDS, transport.abort)
 
 
 def abort(send: Send) -> None:
     """Cut a connection whose reader takes nothing, and free what is waiting to be written to it.
 
-    ASGI has no message for that, and a server that closes politely waits until the reader has taken everything:
-    uvicorn's transport is reached through the object that its `send` belongs to. Other servers end it their way.
+    ASGI has no message for that, and a server that closes politely waits until the reader has taken everything.
     """
-    transport = getattr(getattr(send, "__self__", None), "transport", None)
+    transport = transport_of(send)
     if transport is not None:
         transport.abort()
+
+
+def transport_of(send: Send) -> asyncio.WriteTransport | None:
+    """Return uvicorn's transport, through the object that its `send` belongs to. Other servers end it their way."""
+    return getattr(getattr(send, "__self__", None), "transport", None)
