@@ -67,9 +67,11 @@ class Announcer:
         """The same for likes and what each was answered; those that were not counted now say nothing."""
         if not self._open:
             return
-        for like, counted in zip(likes, answers, strict=False):  # no answers to a call that was one before
-            if isinstance(counted, Counted) and not counted.replayed:
-                self.tell(like.post, counted.total.likes, counted.total.version, like.count)
+        self.tell_all(
+            (like.post, (counted.total.likes, counted.total.version, like.count))
+            for like, counted in zip(likes, answers, strict=False)  # no answers to a call that was one before
+            if isinstance(counted, Counted) and not counted.replayed
+        )
 
     def close(self) -> None:
         """Tell what waits, within CLOSE_SECONDS, and nothing from then on."""

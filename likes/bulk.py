@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 from django.conf import settings
 
-from likes.asgi_types import Receive, Scope
+from likes.asgi_types import Scope
 from likes.bodies import refuse
-from likes.heads import Head, Headers, Heads, once_each
+from likes.heads import Head, Headers, Heads, is_small, once_each
 from likes.ids import MAX_ID, MOST_ENTRIES, MOST_LIKES
 from likes.lane import Lane
 from likes.replies import Reply, failed, stranded
@@ -40,9 +40,11 @@ class BulkLane:
     def may(self, scope: Scope) -> Head | None:
         """Return the head of the answer where the caller may, and only the body is in doubt; else None."""
         headers = once_each(scope)
-        if headers is None or scope["query_string"] or b"idempotency-key" in headers:
+        if headers is None or scope.get("root_path") or scope["query_string"] or b"idempotency-key" in headers:
             return None
-        known = headers.get(b"content-type") == b"application/json" and b"content-length" in headers
+        known = (
+            headers.get(b"content-type") == b"application/json" and b"content-length" in headers and is_small(headers)
+        )
         return self._heads.of(scope, headers) if known and is_writer(headers) else None
 
     async def count(self, added: Mapping[int, int], head: Head) -> Reply:
@@ -72,18 +74,6 @@ def is_writer(headers: Headers) -> bool:
     """Tell whether everyone may, or a program that has shown its token; an admin's session is Django's to judge."""
     token = bearer(headers.get(b"authorization", b""))
     return settings.LIKES_DEMO or (token is not None and is_known(token))
-
-
-async def read(receive: Receive) -> bytes | None:
-    """Return the whole body, whose length was looked at; None when the client went away."""
-    body = bytearray()
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            return None
-        body += message.get("body", b"")
-        if not message.get("more_body", False):
-            return bytes(body)
 
 
 def likes_by_post(body: bytes) -> dict[int, int] | None:

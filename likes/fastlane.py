@@ -13,10 +13,10 @@ from collections.abc import Callable, Mapping, Sequence
 from django.conf import settings
 
 from likes.asgi_types import App, Receive, Scope, Send
-from likes.bodies import first
+from likes.bodies import first, read
 from likes.buffer import Buffer, Total
-from likes.bulk import BulkLane, LikeMany, likes_by_post, read
-from likes.heads import Head, Headers, Heads, once_each
+from likes.bulk import BulkLane, LikeMany, likes_by_post
+from likes.heads import Head, Heads, is_small, once_each
 from likes.lane import Answer, Call, Full, Lane
 from likes.replies import Reply, failed, stranded
 from likes.trips import Replayed, Trips, Wanted
@@ -27,7 +27,6 @@ READ = re.compile(rb"post=[0-9]{1,18}(?:&post=[0-9]{1,18}){0,99}")
 KEY = re.compile(rb"[\x21-\x7e]{1,255}")
 LIKES_A_TRIP = 1_000  # some milliseconds of Redis, which serves nobody else meanwhile
 READS_A_TRIP = 50  # of up to 100 posts each
-MOST_BODY = 64 * 1024  # bytes; the body of a like says nothing, and a larger one is refused by Django
 REPLAYED = ((b"idempotent-replayed", b"true"),)
 
 Answered = Callable[[Reply | None], None]  # None: only Django knows the answer
@@ -64,7 +63,7 @@ class FastLane:
 
     async def _count_many(self, scope: Scope, receive: Receive, send: Send) -> None:
         head = self._bulk.may(scope)
-        if head is not None and is_small(dict(scope["headers"])):
+        if head is not None:
             body = await read(receive)
             if body is None:
                 return
@@ -159,9 +158,3 @@ def totals_of(posts: Sequence[int], totals: Mapping[int, Total] | Exception | No
         return failed(totals, head)
     members = ",".join(f'"{post}":{totals[post].likes}' for post in posts)
     return Reply(200, f'{{"likes":{{{members}}}}}'.encode(), head)
-
-
-def is_small(headers: Headers) -> bool:
-    """Tell whether the body, which nobody reads, is one that Django would not refuse."""
-    length = headers.get(b"content-length")
-    return length is None or (length.isdigit() and len(length) < 6 and int(length) <= MOST_BODY)

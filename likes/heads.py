@@ -21,6 +21,7 @@ from likes.asgi_types import Scope
 REMEMBERED = 1_000  # kinds of callers; beyond that it begins anew, so that nobody fills the memory with odd origins
 OUTERMOST_LAST = (XFrameOptionsMiddleware, CommonMiddleware, CorsMiddleware, SecurityMiddleware)
 
+MOST_BODY = 64 * 1024  # bytes; the body of a like says nothing, and a larger one is refused by Django
 LONGEST = 1_000  # bytes of a caller's host and origin together; whoever sends more is left to Django
 
 Headers = dict[bytes, bytes]
@@ -33,6 +34,12 @@ def once_each(scope: Scope) -> Headers | None:
     if b"transfer-encoding" in headers:
         return None
     return headers if len(headers) == len(scope["headers"]) else None
+
+
+def is_small(headers: Headers) -> bool:
+    """Tell whether the body, which nobody reads, is one that Django would not refuse."""
+    length = headers.get(b"content-length")
+    return length is None or (length.isdigit() and len(length) < 6 and int(length) <= MOST_BODY)
 
 
 class Head(NamedTuple):

@@ -64,7 +64,7 @@ def awaited(look: Callable[[], Found], good: Callable[[Found], Any] = bool) -> F
     deadline = time.monotonic() + START_SECONDS
     while not good(found := look()):
         assert time.monotonic() < deadline, f"not within {START_SECONDS:g} s, but {found}"
-        time.sleep(0.05)
+        time.sleep(0.05)  # between two looks: what is awaited is the answer
     return found
 
 

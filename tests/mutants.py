@@ -518,7 +518,7 @@ def results(tasks: Sequence[Callable[[], str]]) -> list[str]:
         while not all(future.done() for future in futures):
             for child in tuple(UNDER_WAY):
                 end(child)
-            time.sleep(0.1)
+            time.sleep(0.1)  # a run that was about to start shows up by the next look
 
 
 def main(names: Sequence[str]) -> int:

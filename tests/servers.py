@@ -44,7 +44,7 @@ def eventually(condition: Callable[[], object], what: str, timeout: float = 30.0
     deadline = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < deadline, f"never happened within {timeout:g} s: {what}"
-        time.sleep(0.01)
+        time.sleep(0.01)  # between two looks: what is awaited is the condition
 
 
 def free_port() -> int:
